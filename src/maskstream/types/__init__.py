@@ -1,0 +1,77 @@
+"""The vocabulary of the house: small types that every room speaks. Imports nothing of ours."""
+
+from .categories import OBJECT, Category, CategorySet
+from .contracts import ImageSegmenter, OfflineSegmenter, Propagator, Session, StateDict, VideoSegmenter
+from .errors import InputError, MaskstreamError, MaskstreamWarning, OutputError, StalePromptError, VideoError
+from .frames import Frame, Video
+from .masks import (
+    RLE,
+    LabelMap,
+    PackedMasks,
+    decode_rle,
+    encode_label_rle,
+    encode_rle,
+    pack_masks,
+    rle_area,
+    rle_box_xywh,
+    unpack_masks,
+)
+from .prompts import (
+    BoxPrompt,
+    MaskPrompt,
+    ObjectPrompt,
+    Point,
+    PointPrompt,
+    Prompt,
+    ScribblePrompt,
+    TextPrompt,
+    prompt_id,
+)
+from .proposals import Proposals
+from .segmentation import FrameAnnotation, FrameSegmentation, Segment, Track
+from .tasks import Task
+
+__all__ = [
+    "OBJECT",
+    "RLE",
+    "BoxPrompt",
+    "Category",
+    "CategorySet",
+    "Frame",
+    "FrameAnnotation",
+    "FrameSegmentation",
+    "ImageSegmenter",
+    "InputError",
+    "LabelMap",
+    "MaskPrompt",
+    "MaskstreamError",
+    "MaskstreamWarning",
+    "ObjectPrompt",
+    "OfflineSegmenter",
+    "OutputError",
+    "PackedMasks",
+    "Point",
+    "PointPrompt",
+    "Prompt",
+    "Propagator",
+    "Proposals",
+    "ScribblePrompt",
+    "Segment",
+    "Session",
+    "StalePromptError",
+    "StateDict",
+    "Task",
+    "TextPrompt",
+    "Track",
+    "Video",
+    "VideoError",
+    "VideoSegmenter",
+    "decode_rle",
+    "encode_label_rle",
+    "encode_rle",
+    "pack_masks",
+    "prompt_id",
+    "rle_area",
+    "rle_box_xywh",
+    "unpack_masks",
+]
