@@ -164,7 +164,8 @@ class Propagator(Protocol[FeaturesT, StateT]):
             state: what is followed so far.
             features: of the frame.
             masks_nhw: ``float[N, h, w]`` in [0, 1] or ``bool``, at the resolution `read` returns.
-            object_ids: N ids; a known one is replaced, a new one appended, one not listed stays as it is.
+            object_ids: N ids; a known one is replaced, a new one appended, and one not listed keeps its own mask
+                but for the pixels that the listed ones claim.
         """
 
     def align(self, source: FeaturesT, masks_nhw: Tensor, target: FeaturesT) -> Tensor:

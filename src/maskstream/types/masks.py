@@ -71,7 +71,7 @@ def pack_masks(masks_nhw: Tensor) -> PackedMasks:
     """
     width = masks_nhw.shape[2]
     padded = torch.nn.functional.pad(masks_nhw.to(torch.uint8), (0, -width % 8))
-    octets = padded.reshape(*padded.shape[:2], -1, 8)
+    octets = padded.reshape(*padded.shape[:2], padded.shape[2] // 8, 8)
     bits = octets[..., 0] << 7
     for place in range(1, 8):
         bits = bits | (octets[..., place] << (7 - place))
@@ -83,6 +83,25 @@ def unpack_masks(packed: PackedMasks) -> Tensor:
     places = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.bits.device)
     octets = (packed.bits[..., None] >> places) & 1
     return octets.flatten(2)[..., : packed.width].bool()
+
+
+def resize_masks(masks_nhw: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Resize masks or probabilities: bilinear, averaging over the pixels that shrink into one.
+
+    Args:
+        masks_nhw: ``bool[N, H, W]`` or ``float[N, H, W]``.
+        size_hw: the height and width wanted.
+
+    Returns:
+        ``float32[N, h, w]``; values are untouched when the size already fits.
+    """
+    soft = masks_nhw.float()
+    if soft.shape[1:] == size_hw or len(soft) == 0:
+        return soft if len(soft) else soft.new_zeros((0, *size_hw))
+    shrinks = size_hw[0] < soft.shape[1] or size_hw[1] < soft.shape[2]
+    return torch.nn.functional.interpolate(
+        soft[None], size_hw, mode="bilinear", align_corners=False, antialias=shrinks
+    )[0]
 
 
 def encode_rle(masks_nhw: Tensor) -> list[RLE]:

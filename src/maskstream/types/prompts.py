@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -58,6 +58,18 @@ class MaskPrompt:
     void: Tensor | None = field(default=None, repr=False)
     category: int | None = None
     is_thing: bool | None = None
+
+    if TYPE_CHECKING:  # what may be given is wider than what is kept
+
+        def __init__(
+            self,
+            frame_index: int,
+            object_id: int,
+            mask: Tensor | ArrayLike,
+            void: Tensor | ArrayLike | None = None,
+            category: int | None = None,
+            is_thing: bool | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         _check_object(self.frame_index, self.object_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -42,6 +43,17 @@ class Proposals:
 
     def __len__(self) -> int:
         return len(self.masks_nhw)
+
+    def keep(self, wanted: Sequence[bool]) -> Proposals:
+        """Only the proposals that are wanted (one flag each), in the same order."""
+        positions = [n for n, want in enumerate(wanted) if want]
+        return Proposals(
+            self.masks_nhw[positions],
+            tuple(self.categories[n] for n in positions),
+            tuple(self.scores[n] for n in positions),
+            tuple(self.is_thing[n] for n in positions),
+            None if self.embeddings_nc is None else self.embeddings_nc[positions],
+        )
 
     @classmethod
     def none(cls, size_hw: tuple[int, int]) -> Proposals:

@@ -1,0 +1,1 @@
+"""One room per published system. Rooms never import each other."""

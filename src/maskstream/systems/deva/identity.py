@@ -1,0 +1,142 @@
+"""Who is who: the objects of one video (DEVA specification §6).
+
+Ids are given out once. An object that is gone keeps its record, and its id is never used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+from maskstream.types import InputError, Segment, StateDict, Track
+
+
+@dataclass(slots=True)
+class ObjectRecord:
+    """What is known of one object.
+
+    Attributes:
+        track_id: its number, for ever.
+        is_thing: thing, stuff or unknown; fixed when it is created.
+        prompt_id: the prompt that asked for it, or None.
+        category_votes: how often each category was seen on it.
+        score_sum: sum of all scores seen on it.
+        score_count: how many there were.
+        missed: detections in a row that did not confirm it.
+        first: first frame it was visible on, or None.
+        last: last frame it was visible on, or None.
+    """
+
+    track_id: int
+    is_thing: bool | None = None
+    prompt_id: str | None = None
+    category_votes: dict[int, int] = field(default_factory=dict)
+    score_sum: float = 0.0
+    score_count: int = 0
+    missed: int = 0
+    first: int | None = None
+    last: int | None = None
+
+    def vote(self, category: int | None, score: float | None) -> None:
+        """Count one observation; None says nothing."""
+        if category is not None:
+            self.category_votes[category] = self.category_votes.get(category, 0) + 1
+        if score is not None:
+            self.score_sum += score
+            self.score_count += 1
+
+    @property
+    def category(self) -> int | None:
+        """The category seen most often; the smallest of those that tie; None without a vote."""
+        return min(self.category_votes, key=lambda c: (-self.category_votes[c], c), default=None)
+
+    @property
+    def score(self) -> float | None:
+        """Mean of all scores; None without one."""
+        return self.score_sum / self.score_count if self.score_count else None
+
+    def segment(self) -> Segment:
+        """How the object is written on a frame."""
+        return Segment(self.track_id, self.track_id, self.category, self.score, self.is_thing, self.prompt_id)
+
+    def seen(self, frame_index: int) -> None:
+        """Note that the object is visible on a frame."""
+        self.first = frame_index if self.first is None else self.first
+        self.last = frame_index
+
+
+class ObjectTable:
+    """The objects of one video, in the order they came, and the ids that may not be used again."""
+
+    def __init__(self) -> None:
+        self._live: dict[int, ObjectRecord] = {}
+        self._gone: dict[int, ObjectRecord] = {}
+
+    def __contains__(self, track_id: int) -> bool:
+        return track_id in self._live
+
+    def __getitem__(self, track_id: int) -> ObjectRecord:
+        return self._live[track_id]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Ids of the objects that are followed, oldest first."""
+        return tuple(self._live)
+
+    def was_removed(self, track_id: int) -> bool:
+        """Whether this id belonged to an object that is gone."""
+        return track_id in self._gone
+
+    def add(
+        self, track_id: int | None = None, *, is_thing: bool | None = None, prompt_id: str | None = None
+    ) -> ObjectRecord:
+        """Begin an object, under the next free id when none is given.
+
+        Raises:
+            InputError: the id was used before.
+        """
+        if track_id is None:
+            track_id = max([0, *self._live, *self._gone]) + 1
+        elif track_id in self._live or track_id in self._gone:
+            raise InputError(f"object {track_id} was used before: ids are never reused, give a new one")
+        self._live[track_id] = ObjectRecord(track_id, is_thing, prompt_id)
+        return self._live[track_id]
+
+    def remove(self, track_ids: Sequence[int]) -> None:
+        """Stop following objects.
+
+        Raises:
+            InputError: an object is not being followed; none is removed then.
+        """
+        for track_id in track_ids:
+            if track_id not in self._live:
+                known = ", ".join(map(str, self._live)) or "none"
+                raise InputError(f"object {track_id} cannot be removed: it is not followed (followed: {known})")
+        for track_id in track_ids:
+            self._gone[track_id] = self._live.pop(track_id)
+
+    def tracks(self) -> list[Track]:
+        """Every object that was ever visible, by id."""
+        records = sorted([*self._live.values(), *self._gone.values()], key=lambda record: record.track_id)
+        return [
+            Track(record.track_id, _shares(record.category_votes), record.prompt_id, record.first, record.last)
+            for record in records
+            if record.first is not None and record.last is not None
+        ]
+
+    def state_dict(self) -> StateDict:
+        """All records as plain data."""
+        return {name: [asdict(r) for r in records.values()] for name, records in self._stores().items()}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Undo `state_dict`."""
+        for name, records in self._stores().items():
+            records.clear()
+            records.update({plain["track_id"]: ObjectRecord(**plain) for plain in state[name]})
+
+    def _stores(self) -> dict[str, dict[int, ObjectRecord]]:
+        return {"live": self._live, "gone": self._gone}
+
+
+def _shares(votes: dict[int, int]) -> dict[int, float]:
+    return {category: count / sum(votes.values()) for category, count in votes.items()}
