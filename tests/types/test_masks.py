@@ -13,12 +13,14 @@ from maskstream.types import (
     decode_rle,
     encode_label_rle,
     encode_rle,
+    joint_histogram,
     pack_masks,
     resize_masks,
     rle_area,
     rle_box_xywh,
     unpack_masks,
 )
+from maskstream.types.masks import pack_bits, unpack_bits
 
 _sizes = st.tuples(st.integers(0, 4), st.integers(1, 12), st.integers(1, 21))
 _masks = _sizes.flatmap(lambda shape: hnp.arrays(np.bool_, shape))
@@ -36,8 +38,11 @@ def test_unpacking_undoes_packing(masks):
 
 
 @given(_masks)
-def test_packing_agrees_with_numpy(masks):
-    assert np.array_equal(pack_masks(torch.from_numpy(masks)).bits.numpy(), np.packbits(masks, axis=2))
+def test_packing_on_other_devices_is_the_same(masks):
+    masks_nhw = torch.from_numpy(masks)
+    packed = pack_masks(masks_nhw)
+    assert torch.equal(pack_bits(masks_nhw), packed.bits)
+    assert torch.equal(unpack_bits(packed.bits, packed.width), masks_nhw)
 
 
 @given(_masks)
@@ -60,6 +65,19 @@ def test_area_and_box_are_those_of_the_pixels(labels):
         x, y, width, height = rle_box_xywh(code)
         expected = (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1) if len(rows) else (0, 0, 0, 0)
         assert (x, y, width, height) == expected
+
+
+@given(_label_maps)
+def test_the_joint_histogram_counts_every_pair_of_labels(labels):
+    others = np.roll(labels, 1, axis=1) % 3
+    joint = joint_histogram(torch.from_numpy(labels), 4, torch.from_numpy(others), 2)
+    for (a, b), count in np.ndenumerate(joint.numpy()):
+        assert count == ((labels == a) & (others == b)).sum()
+
+
+def test_label_maps_of_different_size_have_no_joint_histogram():
+    with pytest.raises(InputError, match="differ in size"):
+        joint_histogram(torch.zeros((2, 2), dtype=torch.int32), 1, torch.zeros((2, 3), dtype=torch.int32), 1)
 
 
 def test_codes_are_those_that_pycocotools_reads():

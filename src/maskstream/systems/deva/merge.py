@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from maskstream.types import Proposals, resize_masks
+from maskstream.types import Proposals, joint_histogram, resize_masks
 
 GROUPS: tuple[bool | None, ...] = (None, False, True)
 """Unknown, stuff, thing: only segments of one group match, and a later group is painted over an earlier one."""
@@ -58,8 +58,7 @@ def merge(
         The merged label map and which proposal became which object.
     """
     n, m = len(object_groups), len(proposal_groups)
-    joint = torch.bincount((objects_hw.long() * (m + 1) + proposals_hw).flatten(), minlength=(n + 1) * (m + 1))
-    joint = joint.view(n + 1, m + 1)
+    joint = joint_histogram(objects_hw, n, proposals_hw, m)
     object_area, proposal_area = joint.sum(1)[1:], joint.sum(0)[1:]
     intersection = joint[1:, 1:]
     iou = intersection / (object_area[:, None] + proposal_area[None, :] - intersection).clamp_min(1)
@@ -104,7 +103,9 @@ def render_proposals(proposals: Proposals, size_hw: tuple[int, int]) -> Tensor:
     Returns:
         ``int32[h, w]``, 0 or n on the n-th proposal (from 1).
     """
-    masks_nhw = resize_masks(proposals.masks_nhw, size_hw) >= 0.5
+    masks_nhw = proposals.masks_nhw
+    if masks_nhw.dtype != torch.bool or masks_nhw.shape[1:] != size_hw:
+        masks_nhw = resize_masks(masks_nhw, size_hw) >= 0.5
     label_map = torch.zeros(size_hw, dtype=torch.int32, device=masks_nhw.device)
     areas = masks_nhw.sum(dim=(1, 2)).tolist()
     for position in sorted(range(len(areas)), key=lambda n: (-areas[n], n)):

@@ -1,0 +1,58 @@
+"""What decides the result of a run, so that continuing it can be told from asking for something else."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from pathlib import Path
+
+from maskstream._version import __version__
+from maskstream.types import InputError
+
+_END = 1 << 20
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def source_identity(source: str) -> dict[str, str | int]:
+    """What tells one source from another without reading gigabytes: name, size, and a digest of both ends."""
+    path = Path(source)
+    if path.is_file():
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest = hashlib.sha256(file.read(_END))
+            file.seek(max(size - _END, 0))
+            digest.update(file.read(_END))
+        return {"name": path.name, "bytes": size, "sha256_of_ends": digest.hexdigest()}
+    if path.is_dir():
+        listing = sorted((entry.name, entry.stat().st_size) for entry in path.iterdir())
+        digest = hashlib.sha256(repr(listing).encode())
+        return {"name": path.name, "files": len(listing), "sha256_of_listing": digest.hexdigest()}
+    return {"name": source}
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that touches the pixels."""
+    import av
+    import cv2
+    import numpy as np
+    import torch
+
+    return {
+        "maskstream": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "av": av.__version__,
+    }

@@ -1,0 +1,9 @@
+"""Frames in, frames out: sources of every kind, decoding ahead, and the overlay's encoder (PyAV)."""
+
+from .info import VideoInfo, probe
+from .join import join_videos
+from .open import open_video
+from .prefetch import prefetch
+from .writer import VideoWriter
+
+__all__ = ["VideoInfo", "VideoWriter", "join_videos", "open_video", "prefetch", "probe"]
