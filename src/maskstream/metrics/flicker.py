@@ -1,0 +1,154 @@
+"""Temporal consistency without ground truth: how many pixels change their label from one frame to the next.
+
+A label is an object or a category. `changed_fraction` compares a pixel with itself, so real motion counts as change;
+given the optical flow, it is compared with where it came from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstream.types import FrameAnnotation, FrameSegmentation, InputError
+
+from .accumulator import Accumulator, Report
+from .jf import BoolMask
+from .semantic import check_labels, mean_of_defined
+
+Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """Where the pixels of a frame came from.
+
+    Attributes:
+        flow_hw2: ``float32[H, W, 2]``, pixels (x, y) from a pixel of this frame to its place on the frame before.
+        visible_hw: ``bool[H, W]``, pixels that were visible there, or None when all were.
+    """
+
+    flow_hw2: NDArray[np.float32]
+    visible_hw: BoolMask | None = None
+
+
+def changed_fraction(before_hw: Labels, after_hw: Labels, motion: Motion | None = None) -> float:
+    """Fraction of the pixels whose label is not that of the frame before.
+
+    Args:
+        before_hw: ``int32[H, W]``, labels of the frame before.
+        after_hw: ``int32[H, W]``, labels of this frame.
+        motion: of this frame. Pixels are then compared with the nearest pixel they came from, and those that came from
+            outside the picture or were hidden are left out. None compares every pixel with itself.
+
+    Returns:
+        A fraction; nan when no pixel can be compared.
+
+    Raises:
+        InputError: the shapes differ.
+    """
+    height, width = after_hw.shape
+    if before_hw.shape != after_hw.shape:
+        raise InputError(f"label maps differ in size: {list(before_hw.shape)} and {list(after_hw.shape)}")
+    if motion is None:
+        return np.count_nonzero(before_hw != after_hw) / after_hw.size if after_hw.size else math.nan
+    if motion.flow_hw2.shape != (height, width, 2):
+        raise InputError(f"the flow must be float32[{height}, {width}, 2], not {list(motion.flow_hw2.shape)}")
+    if motion.visible_hw is not None and motion.visible_hw.shape != (height, width):
+        raise InputError(f"visible must be bool[{height}, {width}], not {list(motion.visible_hw.shape)}")
+    x = np.rint(np.arange(width, dtype=np.float32) + motion.flow_hw2[..., 0])
+    y = np.rint(np.arange(height, dtype=np.float32)[:, None] + motion.flow_hw2[..., 1])
+    # Comparisons with nan are false, so a pixel without a flow is left out.
+    comparable = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    if motion.visible_hw is not None:
+        comparable &= motion.visible_hw
+    changed = before_hw[y[comparable].astype(np.intp), x[comparable].astype(np.intp)] != after_hw[comparable]
+    return float(changed.mean()) if changed.size else math.nan
+
+
+@dataclass(slots=True)
+class OpenLabels:
+    """The labels of the last frame, and how many changed on every frame so far."""
+
+    before_hw: Labels | None = None
+    changed: list[float] = field(default_factory=list)
+
+
+class Flicker(Accumulator[OpenLabels, tuple[float, int], Motion]):
+    """Mean fraction of pixels that change their label between consecutive frames; needs no ground truth.
+
+    The mean over the frames of a video but the first, then over videos. ``consistency`` is one minus it. Pixels
+    without a segment have a label of their own. A still and wrong result does not flicker: read it beside an accuracy.
+
+    Args:
+        by: "track" asks whether a pixel stays with its object, "category" only whether it keeps its class.
+    """
+
+    name = "flicker"
+
+    def __init__(self, *, by: Literal["track", "category"] = "track") -> None:
+        super().__init__()
+        self.by = by
+
+    def begin(self, sequence_id: str) -> OpenLabels:
+        """No frame yet."""
+        return OpenLabels()
+
+    def update(
+        self,
+        sequence_id: str,
+        frame_index: int,
+        truth: FrameAnnotation | None,
+        prediction: FrameSegmentation,
+        meta: Motion | None = None,
+    ) -> None:
+        """Take one frame; ``truth`` may be None and is not looked at, ``meta`` is the motion since the frame before.
+
+        Raises:
+            InputError: as `Accumulator.update`, or the size changes within a video.
+        """
+        unlabelled = FrameAnnotation(prediction, annotated=False)
+        super().update(sequence_id, frame_index, truth or unlabelled, prediction, meta)
+
+    def add(
+        self,
+        state: OpenLabels,
+        frame_index: int,
+        truth: FrameAnnotation,
+        prediction: FrameSegmentation,
+        meta: Motion | None = None,
+    ) -> None:
+        """Compare with the frame before."""
+        after_hw = self._labels(prediction)
+        if state.before_hw is not None:
+            state.changed.append(changed_fraction(state.before_hw, after_hw, meta))
+        state.before_hw = after_hw
+
+    def reduce(self, state: OpenLabels) -> tuple[float, int]:
+        """Sum over the frames that could be compared, and their number."""
+        defined = [value for value in state.changed if not math.isnan(value)]
+        return sum(defined), len(defined)
+
+    def score(self, summaries: Mapping[str, tuple[float, int]]) -> Report:
+        """Mean over the videos that have two frames to compare."""
+        flicker = {name: total / count if count else math.nan for name, (total, count) in summaries.items()}
+        per_video = {name: {"flicker": value, "consistency": 1 - value} for name, value in flicker.items()}
+        mean = mean_of_defined(list(flicker.values()))
+        notes = (f"Labels are compared by {self.by}.",)
+        return Report(self.name, {"flicker": mean, "consistency": 1 - mean}, per_video=per_video, notes=notes)
+
+    def _labels(self, prediction: FrameSegmentation) -> Labels:
+        labels = [0 if self.by == "track" else -1]
+        for segment in prediction.segments:
+            label = segment.track_id if self.by == "track" else segment.category
+            if label is None:
+                raise InputError(f'segment {segment.id} has no category: compare by "track"')
+            labels.append(label)
+        positions_hw = prediction.label_map()
+        check_labels(positions_hw, len(prediction.segments), "prediction")
+        labels_hw: Labels = np.array(labels, np.int32)[positions_hw.cpu().numpy()]
+        return labels_hw
