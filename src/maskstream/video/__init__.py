@@ -2,8 +2,8 @@
 
 from .info import VideoInfo, probe
 from .join import join_videos
-from .open import open_video
+from .open import VideoSource, open_video
 from .prefetch import prefetch
 from .writer import VideoWriter
 
-__all__ = ["VideoInfo", "VideoWriter", "join_videos", "open_video", "prefetch", "probe"]
+__all__ = ["VideoInfo", "VideoSource", "VideoWriter", "join_videos", "open_video", "prefetch", "probe"]

@@ -372,6 +372,12 @@ def test_detections_below_the_score_are_ignored():
     assert same(step(session, 0), {1: RIGHT})
 
 
+def test_an_id_that_a_person_announced_is_not_given_to_a_detection():
+    session = automatic({0: found(LEFT), 1: found(RIGHT)})
+    session.prompt([MaskPrompt(2, 1, TOP)])
+    assert [list(step(session, index)) for index in range(3)] == [[2], [2, 3], [2, 3, 1]]
+
+
 def test_votes_of_all_detections_decide_the_category():
     script = {i: found(LEFT, categories=(c,), scores=(s,)) for i, (c, s) in enumerate([(3, 0.2), (5, 0.4), (5, 0.9)])}
     session = automatic(script)

@@ -71,6 +71,7 @@ class ObjectTable:
     def __init__(self) -> None:
         self._live: dict[int, ObjectRecord] = {}
         self._gone: dict[int, ObjectRecord] = {}
+        self._reserved: set[int] = set()
 
     def __contains__(self, track_id: int) -> bool:
         return track_id in self._live
@@ -87,6 +88,10 @@ class ObjectTable:
         """Whether this id belonged to an object that is gone."""
         return track_id in self._gone
 
+    def reserve(self, track_id: int) -> None:
+        """Keep an id for an object that somebody has announced; it is not given out by itself."""
+        self._reserved.add(track_id)
+
     def add(
         self, track_id: int | None = None, *, is_thing: bool | None = None, prompt_id: str | None = None
     ) -> ObjectRecord:
@@ -96,7 +101,8 @@ class ObjectTable:
             InputError: the id was used before.
         """
         if track_id is None:
-            track_id = max([0, *self._live, *self._gone]) + 1
+            taken = {*self._live, *self._gone, *self._reserved}
+            track_id = max(taken, default=0) + 1
         elif track_id in self._live or track_id in self._gone:
             raise InputError(f"object {track_id} was used before: ids are never reused, give a new one")
         self._live[track_id] = ObjectRecord(track_id, is_thing, prompt_id)
@@ -126,13 +132,15 @@ class ObjectTable:
 
     def state_dict(self) -> StateDict:
         """All records as plain data."""
-        return {name: [asdict(r) for r in records.values()] for name, records in self._stores().items()}
+        records = {name: [asdict(r) for r in store.values()] for name, store in self._stores().items()}
+        return {**records, "reserved": sorted(self._reserved)}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Undo `state_dict`."""
-        for name, records in self._stores().items():
-            records.clear()
-            records.update({plain["track_id"]: ObjectRecord(**plain) for plain in state[name]})
+        for name, store in self._stores().items():
+            store.clear()
+            store.update({plain["track_id"]: ObjectRecord(**plain) for plain in state[name]})
+        self._reserved = set(state["reserved"])
 
     def _stores(self) -> dict[str, dict[int, ObjectRecord]]:
         return {"live": self._live, "gone": self._gone}

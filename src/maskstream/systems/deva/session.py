@@ -107,6 +107,7 @@ class DevaSession:
         """Queue prompts for frames to come; see `Session.prompt`."""
         accepted = [self._checked(prompt) for prompt in prompts]
         for prompt in accepted:
+            self._objects.reserve(prompt.object_id)
             self._pending.setdefault(prompt.frame_index, []).append(prompt)
 
     def remove(self, object_ids: Sequence[int]) -> None:

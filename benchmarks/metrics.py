@@ -1,0 +1,519 @@
+"""How much faster the metrics are than a straightforward implementation in the shape of the official tools.
+
+    python benchmarks/metrics.py
+
+Renders moving shapes, scores one perturbed copy of them twice, by `maskstream.metrics` and by the plain code below,
+and demands that all numbers agree. The plain code does what the official tools do: VPQ scans the pixels of every
+window again, STQ makes a mask a class, VIS AP intersects run-length codes pair by pair, J & F dilates the whole
+picture once an object. It shares no code with the library.
+
+Both sides start from decoded masks, or run-length codes for VIS AP, and end with the final numbers; neither reads or
+decodes a file. Times are processor time of one thread, the best of three runs. Ends with exit code 1 when a ratio is
+below its target.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from maskstream.metrics import (
+    DEVA_WINDOWS,
+    DavisSemiSupervised,
+    PredictedTube,
+    SegmentationTrackingQuality,
+    TrueTube,
+    VideoInstanceAP,
+    VideoPanopticQuality,
+)
+from maskstream.types import RLE, Category, CategorySet, FrameAnnotation, FrameSegmentation, LabelMap, Segment
+
+SIZE = (480, 854)
+THINGS, CLASSES = 58, 124
+CATEGORIES = CategorySet("124 classes", tuple(Category(n, str(n), is_thing=n < THINGS) for n in range(CLASSES)))
+
+Labels = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+Ids = NDArray[np.int64]
+Scores = dict[str, float]
+Frames = Sequence[tuple[FrameAnnotation, FrameSegmentation]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Truth or prediction of a video: ``int32[T, H, W]`` with 0 for void, and the category of every id from 1."""
+
+    labels_thw: Labels
+    category_of: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; times are seconds of the whole run."""
+
+    metric: str
+    plain: float
+    ours: float
+    frames: int
+    target: float
+
+
+def main() -> None:
+    """Time all four and print the table."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    rows = [vpq(), stq(), vis_ap(), jf()]
+    print(f"{'metric':34} {'plain':>10} {'ours':>10} {'ratio':>7} {'target':>7}   (ms a frame)")
+    for row in rows:
+        plain, ours = (1000 * seconds / row.frames for seconds in (row.plain, row.ours))
+        print(f"{row.metric:34} {plain:10.2f} {ours:10.2f} {plain / ours:6.1f}× {row.target:6.0f}×")
+    sys.exit(any(row.plain < row.target * row.ours for row in rows))
+
+
+def timed(run: Callable[[], Scores], *, runs: int = 3) -> tuple[float, Scores]:
+    """Processor time of the best run, and what it gave."""
+    best, scores = math.inf, {}
+    for _ in range(runs):
+        start = time.process_time()
+        scores = run()
+        best = min(best, time.process_time() - start)
+    return best, scores
+
+
+def compare(metric: str, plain: Callable[[], Scores], ours: Callable[[], Scores], frames: int, target: float) -> Row:
+    """Time both and demand that everything the plain code computes is the same."""
+    (plain_seconds, expected), (our_seconds, found) = timed(plain), timed(ours)
+    for name, value in expected.items():
+        if not math.isclose(found[name], value, rel_tol=0, abs_tol=1e-12):
+            raise AssertionError(f"{metric}: {name} is {found[name]!r}, but {value!r} by the plain code")
+    print(f"{metric}: {len(expected)} numbers agree, first {next(iter(expected.items()))}", flush=True)
+    return Row(metric, plain_seconds, our_seconds, frames, target)
+
+
+# What is scored.
+
+
+def moving_shapes(seed: int, *, frames: int, shapes: int) -> tuple[Side, Side]:
+    """Shapes that drift over six stripes of stuff; predictions are shifted, and some get lost, new or another class."""
+    rng = np.random.default_rng(seed)
+    height, width = SIZE
+    stripes = 6
+    category_of = {n: int(rng.integers(THINGS, CLASSES)) for n in range(1, stripes + 1)}
+    category_of |= {n: int(rng.integers(0, THINGS)) for n in range(stripes + 1, stripes + shapes + 1)}
+    start, velocity = rng.random((shapes, 2)), rng.normal(0, 6, (shapes, 2))
+    radii = rng.uniform(0.05, 0.3, (shapes, 2))
+    true_thw, pred_thw = np.zeros((2, frames, height, width), np.int32)
+    for t in range(frames):
+        for image, shift in ((true_thw[t], 0), (pred_thw[t], 3)):
+            image[:] = 1 + (np.arange(width) + 10 * shift) * stripes // (width + 60)
+            for n, (centre, speed, radius) in enumerate(zip(start, velocity, radii, strict=True)):
+                if shift and rng.random() < 0.1:
+                    continue
+                y, x = centre * SIZE + t * speed + shift * rng.normal(0, 1, 2)
+                axes = (int(radius[1] * width), int(radius[0] * height))
+                cv2.ellipse(image, (int(x), int(y)), axes, 20.0 * n, 0, 360, stripes + 1 + n, -1)
+        true_thw[t, : height // 20] = 0
+    tracks = list(category_of)
+    # Predicted ids are of the prediction's own numbering; a seventh of the tracks breaks in the middle.
+    new_ids = np.concatenate([[0], rng.permutation(len(tracks)) + 1]).astype(np.int32)
+    broken = np.where(rng.random(len(new_ids)) < 1 / 7, new_ids + len(tracks), new_ids).astype(np.int32)
+    pred_thw = np.concatenate([new_ids[pred_thw[: frames // 2]], broken[pred_thw[frames // 2 :]]])
+    wrong = {n: int(rng.integers(0, CLASSES)) if rng.random() < 0.1 else category_of[n] for n in tracks}
+    pred_category = {int(ids[n]): wrong[n] for n in tracks for ids in (new_ids, broken)}
+    return Side(true_thw, category_of), Side(pred_thw, pred_category)
+
+
+def segmentations(side: Side) -> list[FrameSegmentation]:
+    """The frames of a side as the library takes them: ids that are visible, and a map of their positions."""
+    found = []
+    for index, labels_hw in enumerate(side.labels_thw):
+        ids = [int(n) for n in np.unique(labels_hw) if n]
+        segments = tuple(Segment(n, n, side.category_of[n], 1.0, side.category_of[n] < THINGS) for n in ids)
+        position_of = np.zeros(int(labels_hw.max()) + 1, np.int32)
+        position_of[ids] = np.arange(1, len(ids) + 1)
+        labels = LabelMap(torch.from_numpy(position_of[labels_hw]))
+        found.append(FrameSegmentation(index, SIZE, segments, labels))
+    return found
+
+
+def paired(video: tuple[Side, Side]) -> Frames:
+    """Truth and prediction, frame by frame."""
+    truths, predictions = (segmentations(side) for side in video)
+    return [(FrameAnnotation(truth), prediction) for truth, prediction in zip(truths, predictions, strict=True)]
+
+
+def accumulated(
+    metric: VideoPanopticQuality | SegmentationTrackingQuality | DavisSemiSupervised, videos: Sequence[Frames]
+) -> Scores:
+    """The values of a metric over all videos."""
+    for number, frames in enumerate(videos):
+        for truth, prediction in frames:
+            metric.update(str(number), prediction.frame_index, truth, prediction)
+        metric.end_sequence(str(number))
+    return metric.result().values
+
+
+# VPQ: every window of every size scans its pixels again.
+
+
+def vpq() -> Row:
+    """The whole set of windows."""
+    videos = [moving_shapes(seed, frames=12, shapes=12) for seed in range(1)]
+    frames = [paired(video) for video in videos]
+    return compare(
+        "VPQ, windows 1 2 4 6 8 10 ∞",
+        lambda: plain_vpq(videos),
+        lambda: accumulated(VideoPanopticQuality(CATEGORIES, windows=DEVA_WINDOWS), frames),
+        sum(len(video) for video in frames),
+        10,
+    )
+
+
+def plain_vpq(videos: Sequence[tuple[Side, Side]]) -> Scores:
+    """VPQ_k of every window and VPQ_deva."""
+    scores: Scores = {}
+    for k in DEVA_WINDOWS:
+        tp, fp, fn, iou = np.zeros((4, CLASSES))
+        for truth, prediction in videos:
+            length = len(truth.labels_thw)
+            size = int(min(k, length))
+            for first in range(length - size + 1):
+                window = slice(first, first + size)
+                count_window(truth, prediction, window, tp, fp, fn, iou)
+        occurs = tp + fp + fn > 0
+        quality = iou[occurs] / (tp + fp / 2 + fn / 2)[occurs]
+        scores[f"VPQ_{'inf' if k == math.inf else int(k)}"] = float(quality.mean())
+    finite = [value for name, value in scores.items() if name != "VPQ_inf"]
+    return {"VPQ_deva": (scores["VPQ_inf"] + sum(finite) / len(finite)) / 2, **scores}
+
+
+def count_window(
+    truth: Side,
+    prediction: Side,
+    window: slice,
+    tp: NDArray[np.float64],
+    fp: NDArray[np.float64],
+    fn: NDArray[np.float64],
+    iou: NDArray[np.float64],
+) -> None:
+    """Match the tubes of one window."""
+    true_thw, pred_thw = truth.labels_thw[window].astype(np.uint64), prediction.labels_thw[window].astype(np.uint64)
+    offset = np.uint64(256**3)
+    true_area, pred_area = histogram(true_thw), histogram(pred_thw)
+    shared = {divmod(key, 256**3): count for key, count in histogram(true_thw * offset + pred_thw).items()}
+    true_matched, pred_matched = set(), set()
+    for (g, p), count in shared.items():
+        if g and p and truth.category_of[g] == prediction.category_of[p]:
+            union = true_area[g] + pred_area[p] - count - shared.get((0, p), 0)
+            if count / union > 0.5:
+                tp[truth.category_of[g]] += 1
+                iou[truth.category_of[g]] += count / union
+                true_matched.add(g)
+                pred_matched.add(p)
+    for g in true_area:
+        if g and g not in true_matched:
+            fn[truth.category_of[g]] += 1
+    for p in pred_area:
+        if p and p not in pred_matched and shared.get((0, p), 0) / pred_area[p] <= 0.5:
+            fp[prediction.category_of[p]] += 1
+
+
+def histogram(values: NDArray[np.uint64] | Ids) -> dict[int, int]:
+    """How often every value occurs."""
+    keys, counts = np.unique(values, return_counts=True)
+    return dict(zip(keys.tolist(), counts.tolist(), strict=True))
+
+
+# STQ: a mask for every class of things, a pass over the picture for everything that is counted.
+
+
+def stq() -> Row:
+    """One video after the other."""
+    videos = [moving_shapes(seed, frames=20, shapes=12) for seed in range(2)]
+    frames = [paired(video) for video in videos]
+    encoded = [tuple(encode(side) for side in video) for video in videos]
+    return compare(
+        "STQ, 124 classes",
+        lambda: plain_stq([(truth, prediction) for truth, prediction in encoded]),
+        lambda: accumulated(SegmentationTrackingQuality(CATEGORIES, crowd="none"), frames),
+        sum(len(video) for video in frames),
+        5,
+    )
+
+
+def encode(side: Side) -> Ids:
+    """``int64[T, H, W]``: class and id in one number; class 255 is void."""
+    value_of = np.full(max(side.category_of) + 1, 255 << 16, np.int64)
+    for number, category in side.category_of.items():
+        value_of[number] = category << 16 | number
+    return value_of[side.labels_thw]
+
+
+def plain_stq(videos: Sequence[tuple[Ids, Ids]]) -> Scores:
+    """STQ, AQ and SQ."""
+    confusion = np.zeros((CLASSES + 1, CLASSES + 1), np.int64)
+    association, tracks = 0.0, 0
+    for true_thw, pred_thw in videos:
+        true_area, pred_area, shared = Counter[int](), Counter[int](), Counter[int]()
+        for true_hw, pred_hw in zip(true_thw, pred_thw, strict=True):
+            true_class, pred_class = np.minimum(true_hw >> 16, CLASSES), np.minimum(pred_hw >> 16, CLASSES)
+            pairs = (true_class * (CLASSES + 1) + pred_class).ravel()
+            confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
+            true_thing, pred_thing = np.zeros(SIZE, np.bool_), np.zeros(SIZE, np.bool_)
+            for category in range(THINGS):
+                true_thing = np.logical_or(true_thing, true_class == category)
+                pred_thing = np.logical_or(pred_thing, pred_class == category)
+            true_area.update(histogram(true_hw[true_thing]))
+            pred_area.update(histogram(pred_hw[pred_thing]))
+            both = np.logical_and(true_thing, pred_thing)
+            shared.update(histogram(true_hw[both] << 32 | pred_hw[both]))
+        for key, count in shared.items():
+            g, p = key >> 32, key & 0xFFFFFFFF
+            association += count * (count / (true_area[g] + pred_area[p] - count)) / true_area[g]
+        tracks += len(true_area)
+    confusion[CLASSES] = 0  # what is void in the truth
+    both_c = confusion.diagonal()
+    union_c = confusion.sum(axis=0) + confusion.sum(axis=1) - both_c
+    aq, sq = association / tracks, float((both_c[union_c > 0] / union_c[union_c > 0]).mean())
+    return {"STQ": math.sqrt(aq * sq), "AQ": aq, "SQ": sq}
+
+
+# VIS AP: every prediction with every truth of its category, frame by frame.
+
+RANGES = ((0.0, 1e10), (0.0, 128.0**2), (128.0**2, 256.0**2), (256.0**2, 1e10))
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True)
+class Tube:
+    """A tube and, for predictions, its score."""
+
+    masks: list[RLE | None]
+    category: int
+    score: float = 0.0
+
+
+def vis_ap() -> Row:
+    """A hundred predictions of ten objects of four categories a video, as crowded as OVIS."""
+    videos = [instances(seed) for seed in range(3)]
+    categories = CategorySet("four", tuple(Category(n, str(n)) for n in range(1, 5)))
+
+    def ours() -> Scores:
+        metric = VideoInstanceAP(categories)
+        for number, (truths, guesses) in enumerate(videos):
+            metric.update_video(
+                number,
+                [TrueTube(tube.masks, tube.category) for tube in truths],
+                [PredictedTube(tube.masks, tube.category, tube.score) for tube in guesses],
+            )
+        return metric.result().values
+
+    frames = sum(len(truths[0].masks) for truths, _ in videos)
+    return compare("VIS AP, 100 predictions a video", lambda: plain_vis_ap(videos), ours, frames, 3)
+
+
+def instances(seed: int) -> tuple[list[Tube], list[Tube]]:
+    """Ten truths, and ten predictions of each that are shifted by more and more; a tube has gaps."""
+    rng = np.random.default_rng(seed)
+    truth, _ = moving_shapes(seed, frames=20, shapes=10)
+    truths, guesses = [], []
+    for number in range(7, 17):
+        category = int(rng.integers(1, 5))
+        masks_thw = truth.labels_thw == number
+        truths.append(Tube([run_lengths(mask) for mask in masks_thw], category))
+        for shift in range(0, 40, 4):
+            moved = np.roll(masks_thw, rng.integers(-shift - 2, shift + 3, 2), axis=(1, 2))
+            gaps = rng.random(len(moved)) < 0.1
+            masks = [None if gap else run_lengths(mask) for mask, gap in zip(moved, gaps, strict=True)]
+            said = category if rng.random() < 0.8 else int(rng.integers(1, 5))
+            guesses.append(Tube(masks, said, float(rng.random())))
+    return truths, guesses
+
+
+def run_lengths(mask: Mask) -> RLE | None:
+    """The code of a mask, or None for an empty one."""
+    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return RLE(size=list(mask.shape), counts=code["counts"].decode("ascii")) if mask.any() else None
+
+
+def plain_vis_ap(videos: Sequence[tuple[list[Tube], list[Tube]]]) -> Scores:
+    """AP, AP50, AP75, the three sizes, AR1 and AR10."""
+    by_category = {category: [judged(category, *video) for video in videos] for category in range(1, 5)}
+    precision: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
+    recall: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
+    for results, area, limit in product(by_category.values(), range(4), (1, 10, 100)):
+        curves = curve(results, area, limit)
+        if curves is not None:
+            precision.setdefault((area, limit), []).append(curves[0])
+            recall.setdefault((area, limit), []).append(curves[1])
+    sizes = {name: float(np.mean(precision[area, 100])) for area, name in enumerate(("AP", "APs", "APm", "APl"))}
+    return {
+        **sizes,
+        "AP50": float(np.mean([one[0] for one in precision[0, 100]])),
+        "AP75": float(np.mean([one[5] for one in precision[0, 100]])),
+        "AR1": float(np.mean(recall[0, 1])),
+        "AR10": float(np.mean(recall[0, 10])),
+    }
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One category of one video: scores, and for every area range and threshold what became of each prediction."""
+
+    scores: list[float]
+    right: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    truths: list[int]
+
+
+def judged(category: int, all_truths: Sequence[Tube], all_guesses: Sequence[Tube]) -> Judged:
+    """Match for every area range and every threshold anew."""
+    truths = [tube for tube in all_truths if tube.category == category]
+    guesses = sorted((tube for tube in all_guesses if tube.category == category), key=lambda tube: -tube.score)[:100]
+    ious = [[pair_iou(guess, truth) for truth in truths] for guess in guesses]
+    true_areas, areas = [average_area(tube) for tube in truths], [average_area(tube) for tube in guesses]
+    right, ignored = np.zeros((2, len(RANGES), len(THRESHOLDS), len(guesses)), np.bool_)
+    counts = []
+    for a, (low, high) in enumerate(RANGES):
+        out = [not low <= area <= high for area in true_areas]
+        order = sorted(range(len(truths)), key=lambda g: out[g])
+        counts.append(out.count(False))
+        for t, threshold in enumerate(THRESHOLDS.tolist()):
+            taken: set[int] = set()
+            for d in range(len(guesses)):
+                best, match = min(threshold, 1 - 1e-10), -1
+                for g in order:
+                    if g in taken:
+                        continue
+                    if match >= 0 and out[g] and not out[match]:
+                        break
+                    if ious[d][g] >= best:
+                        best, match = ious[d][g], g
+                taken.add(match)
+                taken.discard(-1)
+                right[a, t, d] = match >= 0 and not out[match]
+                ignored[a, t, d] = out[match] if match >= 0 else not low <= areas[d] <= high
+    return Judged([tube.score for tube in guesses], right, ignored, counts)
+
+
+def pair_iou(guess: Tube, truth: Tube) -> float:
+    """Intersection over union of two tubes, from the merged codes of every frame."""
+    shared = union = 0.0
+    for first, second in zip(guess.masks, truth.masks, strict=True):
+        if first and second:
+            shared += float(coco_mask.area(coco_mask.merge([first, second], intersect=True)))
+            union += float(coco_mask.area(coco_mask.merge([first, second], intersect=False)))
+        elif first or second:
+            union += float(coco_mask.area(first or second))
+    return shared / union if union else 0.0
+
+
+def average_area(tube: Tube) -> float:
+    """Over the frames with a mask."""
+    areas = [int(coco_mask.area(code)) for code in tube.masks if code]
+    return sum(areas) / len(areas) if areas else 0.0
+
+
+def curve(results: Sequence[Judged], area: int, limit: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Precision at the 101 recalls, and the last recall, at every threshold; None without a truth."""
+    truths = sum(one.truths[area] for one in results)
+    if not truths:
+        return None
+    scores = np.concatenate([one.scores[:limit] for one in results])
+    order = np.argsort(-scores, kind="mergesort")
+    right = np.concatenate([one.right[area, :, :limit] for one in results], axis=1)[:, order]
+    ignored = np.concatenate([one.ignored[area, :, :limit] for one in results], axis=1)[:, order]
+    precision, recall = np.zeros((len(THRESHOLDS), len(RECALLS))), np.zeros(len(THRESHOLDS))
+    for t in range(len(THRESHOLDS)):
+        tp, fp = np.cumsum(right[t]), np.cumsum(~right[t] & ~ignored[t])
+        reached, exact = tp / truths, (tp / (tp + fp + np.spacing(1))).tolist()
+        recall[t] = reached[-1] if len(reached) else 0.0
+        for d in range(len(exact) - 1, 0, -1):
+            exact[d - 1] = max(exact[d - 1], exact[d])
+        for r, d in enumerate(np.searchsorted(reached, RECALLS, side="left").tolist()):
+            precision[t, r] = exact[d] if d < len(exact) else 0.0
+    return precision, recall
+
+
+# J & F: every object on the whole picture.
+
+
+def jf() -> Row:
+    """DAVIS-2017 semi-supervised with six objects."""
+    videos = [objects_of(seed) for seed in range(2)]
+    frames = [paired(video) for video in videos]
+    return compare(
+        "J & F, 6 objects",
+        lambda: plain_jf([(truth.labels_thw, prediction.labels_thw) for truth, prediction in videos]),
+        lambda: accumulated(DavisSemiSupervised(), frames),
+        sum(len(video) for video in frames),
+        3,
+    )
+
+
+def objects_of(seed: int) -> tuple[Side, Side]:
+    """Six objects on nothing; the prediction has moved by a few pixels a frame."""
+    truth, _ = moving_shapes(seed, frames=14, shapes=6)
+    true_thw = np.maximum(truth.labels_thw - 6, 0)
+    rng = np.random.default_rng(seed)
+    pred_thw = np.stack([np.roll(labels, rng.integers(-9, 10, 2), axis=(0, 1)) for labels in true_thw])
+    category_of = dict.fromkeys(range(1, 7), 0)
+    return Side(true_thw, category_of), Side(pred_thw, category_of)
+
+
+def plain_jf(videos: Sequence[tuple[Labels, Labels]]) -> Scores:
+    """Means of J and F over objects, first and last frame left out."""
+    j, f = [], []
+    for true_thw, pred_thw in videos:
+        for number in range(1, int(true_thw[0].max()) + 1):
+            pairs = [(true == number, pred == number) for true, pred in zip(true_thw, pred_thw, strict=True)][1:-1]
+            j.append(np.mean([plain_j(true, pred) for true, pred in pairs]))
+            f.append(np.mean([plain_f(true, pred) for true, pred in pairs]))
+    return {"J&F-Mean": float(np.mean(j) + np.mean(f)) / 2, "J-Mean": float(np.mean(j)), "F-Mean": float(np.mean(f))}
+
+
+def plain_j(true: Mask, pred: Mask) -> float:
+    """Intersection over union."""
+    union = np.sum(true | pred)
+    return float(np.sum(true & pred) / union) if union else 1.0
+
+
+def plain_f(true: Mask, pred: Mask) -> float:
+    """Boundary accuracy with both contours dilated on the whole picture."""
+    radius = math.ceil(0.008 * math.hypot(*true.shape))
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    disk = (x**2 + y**2 <= radius**2).astype(np.uint8)
+    true_edge, pred_edge = contour(true), contour(pred)
+    true_near, pred_near = (cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in (true_edge, pred_edge))
+    true_count, pred_count = np.sum(true_edge), np.sum(pred_edge)
+    if not true_count or not pred_count:
+        return float(true_count == pred_count)
+    precision = float(np.sum(pred_edge & true_near) / pred_count)
+    recall = float(np.sum(true_edge & pred_near) / true_count)
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def contour(mask: Mask) -> Mask:
+    """Pixels that differ from their neighbour to the east, south or south-east."""
+    east, south, diagonal = np.zeros((3, *mask.shape), np.bool_)
+    east[:, :-1], south[:-1], diagonal[:-1, :-1] = mask[:, 1:], mask[1:], mask[1:, 1:]
+    edge: Mask = (mask ^ east) | (mask ^ south) | (mask ^ diagonal)
+    edge[-1], edge[:, -1] = mask[-1] ^ east[-1], mask[:, -1] ^ south[:, -1]
+    edge[-1, -1] = False
+    return edge
+
+
+if __name__ == "__main__":
+    main()

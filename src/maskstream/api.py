@@ -1,0 +1,122 @@
+"""The three verbs of the library: load a model, segment a video, step several videos at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from maskstream.types import (
+    CategorySet,
+    Frame,
+    FrameSegmentation,
+    InputError,
+    Prompt,
+    Session,
+    Task,
+    TextPrompt,
+    VideoSegmenter,
+)
+
+if TYPE_CHECKING:
+    from maskstream.video import VideoSource
+
+DEFAULT_SIZE = 480
+"""Short side, in pixels, at which masks are propagated; results are at the size of the source whatever it is."""
+
+
+def load(
+    model: str = "deva",
+    *,
+    segmenter: str = "motion",
+    propagator: str = "flow",
+    size: int = DEFAULT_SIZE,
+    max_objects: int | None = None,
+    min_score: float = 0.0,
+) -> VideoSegmenter:
+    """Load a system by name.
+
+    Args:
+        model: "deva".
+        segmenter: what finds objects by itself: "motion" (independently moving objects; no weights).
+        propagator: what carries masks between frames: "flow" (optical flow; no weights).
+        size: short side at which masks are propagated.
+        max_objects: most objects found by itself and followed at once.
+        min_score: found objects below this confidence are ignored.
+
+    Raises:
+        InputError: a name is unknown; the message lists the known ones.
+    """
+    for what, name, known in (
+        ("model", model, ["deva"]),
+        ("segmenter", segmenter, ["motion"]),
+        ("propagator", propagator, ["flow"]),
+    ):
+        if name not in known:
+            raise InputError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    from maskstream.propagation import FlowPropagator
+    from maskstream.segmenters import GrabCutSegmenter, MotionSegmenter
+    from maskstream.systems.deva import Deva, DevaSettings
+
+    return Deva(
+        FlowPropagator(size=size),
+        prompter=GrabCutSegmenter(),
+        detector=MotionSegmenter(),
+        # What moves is found anew all the time, so what is not found again was soon noise or has stopped.
+        settings=DevaSettings(max_missed=2, max_objects=max_objects, min_score=min_score),
+    )
+
+
+def segment(
+    video: VideoSource,
+    *,
+    model: VideoSegmenter | None = None,
+    task: Task | str | None = None,
+    prompts: Sequence[Prompt] = (),
+    categories: CategorySet | str | None = None,
+    soft: bool = False,
+    seed: int = 0,
+) -> Iterator[FrameSegmentation]:
+    """Segment a video, frame by frame as it is decoded.
+
+    Args:
+        video: anything `open_video` takes.
+        model: from `load`; the default needs no weights.
+        task: by default "vos" (follow what is prompted) with prompts and "uvos" (find what moves) without.
+        prompts: masks, boxes, points or scribbles on any frame.
+        categories: a label space the model knows.
+        soft: probabilities beside masks.
+        seed: for models with random parts.
+
+    Yields:
+        One result a frame, in order, at the size of the video.
+
+    Raises:
+        InputError, VideoError: as the parts do; raised at the first ``next``.
+    """
+    from maskstream.video import open_video, prefetch
+
+    opened = open_video(video)
+    session = (model or load()).start(
+        default_task(prompts) if task is None else Task(task),
+        size_hw=opened.size_hw,
+        fps=opened.fps,
+        categories=categories,
+        soft=soft,
+        seed=seed,
+    )
+    session.prompt(prompts)
+    for frame in prefetch(opened):
+        yield from session.step(frame)
+    yield from session.finish()
+
+
+def default_task(prompts: Sequence[Prompt]) -> Task:
+    """What someone means who names no task: follow what is prompted, or find what moves."""
+    if any(isinstance(prompt, TextPrompt) for prompt in prompts):
+        return Task.REFVOS
+    return Task.VOS if prompts else Task.UVOS
+
+
+def step_many(sessions: Sequence[Session], frames: Iterable[Frame]) -> list[list[FrameSegmentation]]:
+    """Step several videos, one frame each; systems that can will share a batch."""
+    return [session.step(frame) for session, frame in zip(sessions, frames, strict=True)]

@@ -1,0 +1,50 @@
+"""The command ``maskstream``: one file per subcommand, nothing but options, messages and progress in them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from maskstream._version import __version__
+
+from .console import exit_on_user_error
+from .doctor import doctor
+from .info import info
+from .sample import sample
+from .segment import segment
+
+app = typer.Typer(
+    name="maskstream",
+    help="Video segmentation: one command, every task. Works offline, on any machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"maskstream {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the subcommand."""
+
+
+for _command in (segment, info, sample, doctor):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the ``maskstream`` script."""
+    with exit_on_user_error(debug="--debug" in sys.argv):
+        app()

@@ -1,0 +1,111 @@
+"""What every subcommand says, and how: errors in one line, progress with rate and time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells expect."""
+
+
+@contextmanager
+def exit_on_user_error(*, debug: bool) -> Iterator[None]:
+    """Turn what a user can mend into one line on standard error and exit code 1; the traceback only when asked for."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            yield
+        except Exception as error:
+            # Imported here because the vocabulary needs torch, which `--help` must not wait for.
+            from maskstream.types import MaskstreamError
+
+            if debug or not isinstance(error, MaskstreamError):
+                raise
+            typer.echo(f"error: {error}", err=True)
+            sys.exit(1)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line for our own warnings; those of libraries are for developers, who see them in tests."""
+    if category.__module__.startswith("maskstream."):
+        typer.echo(f"warning: {message}", err=True)
+
+
+class _FramesPerSecond(ProgressColumn):
+    """Frames a second over this run."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} frames/s", style="progress.data.speed")
+
+
+class FrameProgress:
+    """Progress over frames: a bar on a terminal, a plain line every few seconds elsewhere, or nothing.
+
+    Args:
+        label: what is going on.
+        total: frames to come, or None when unknown.
+        quiet: show nothing.
+    """
+
+    _SECONDS_BETWEEN_LINES = 5.0
+
+    def __init__(self, label: str, *, total: int | None, quiet: bool) -> None:
+        self._label = label
+        self._total = total
+        self._quiet = quiet
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._began = self._last_line = time.monotonic()
+        self._first: int | None = None
+
+    def __enter__(self) -> FrameProgress:
+        if not self._quiet and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _FramesPerSecond(),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._bar.start()
+            self._bar.add_task(self._label, total=self._total)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int) -> None:
+        """Say that so many frames are finished."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done)
+            return
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._began = done, now
+        if self._quiet or (now - self._last_line < self._SECONDS_BETWEEN_LINES and done != self._total):
+            return
+        self._last_line = now
+        rate = (done - self._first) / max(now - self._began, 1e-9)
+        of_total = f" of {self._total}" if self._total else ""
+        left = f", {(self._total - done) / rate:.0f} s left" if self._total and rate and done < self._total else ""
+        typer.echo(f"{self._label}: frame {done}{of_total}, {rate:.1f} frames/s{left}", err=True)

@@ -1,0 +1,172 @@
+"""``maskstream segment``: a video in, a folder of results out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import INTERRUPTED, FrameProgress
+from .prompts import BOX_HELP, MASK_HELP, POINT_HELP, SCRIBBLE_HELP, parse_prompts, parse_removals
+
+if TYPE_CHECKING:
+    from maskstream.types import Prompt, Video
+
+_PROMPTS = "What to follow"
+_VIDEO = "Which frames"
+_MODEL = "How"
+
+
+def segment(
+    video: Annotated[
+        str,
+        typer.Argument(
+            help="A video file, a folder or glob of images, camera:0, rtsp://…, or - for standard input.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Output folder.  [default: out/NAME]", show_default=False)
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="vos, uvos, owvs, pvos or pet.  [default: vos with prompts, else uvos]", show_default=False),
+    ] = None,
+    mask: Annotated[list[str] | None, typer.Option(help=MASK_HELP, rich_help_panel=_PROMPTS)] = None,
+    box: Annotated[list[str] | None, typer.Option(help=BOX_HELP, rich_help_panel=_PROMPTS)] = None,
+    point: Annotated[list[str] | None, typer.Option(help=POINT_HELP, rich_help_panel=_PROMPTS)] = None,
+    scribble: Annotated[list[str] | None, typer.Option(help=SCRIBBLE_HELP, rich_help_panel=_PROMPTS)] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option(help="FRAME:ID, stop following object ID there.", rich_help_panel=_PROMPTS)
+    ] = None,
+    start: Annotated[int, typer.Option(min=0, help="First frame.", rich_help_panel=_VIDEO)] = 0,
+    stop: Annotated[int | None, typer.Option(min=1, help="Frame to stop before.", rich_help_panel=_VIDEO)] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Take every so many frames.", rich_help_panel=_VIDEO)] = 1,
+    fps: Annotated[
+        float | None, typer.Option(min=0.01, help="Frame rate of a folder of images.", rich_help_panel=_VIDEO)
+    ] = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(metavar="WxH@FPS", help="Standard input is raw RGB frames.", rich_help_panel=_VIDEO),
+    ] = None,
+    model: Annotated[str, typer.Option(help="The system.", rich_help_panel=_MODEL)] = "deva",
+    segmenter: Annotated[str, typer.Option(help="What finds objects by itself.", rich_help_panel=_MODEL)] = "motion",
+    propagator: Annotated[str, typer.Option(help="What carries masks onward.", rich_help_panel=_MODEL)] = "flow",
+    size: Annotated[int, typer.Option(min=64, help="Short side masks are carried at.", rich_help_panel=_MODEL)] = 480,
+    max_objects: Annotated[
+        int | None, typer.Option(min=1, help="Most objects found by itself.", rich_help_panel=_MODEL)
+    ] = None,
+    min_score: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Ignore found objects below it.", rich_help_panel=_MODEL)
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="For models with random parts.", rich_help_panel=_MODEL)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start a run in this folder anew.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Segment a video: follow what you point at, or everything that moves.
+
+    Writes overlay.mp4, masks/, segments.jsonl, tracks.json and report.html. The same command again continues a run
+    that was interrupted.
+    """
+    del debug  # read by the entry point, which decides how errors are shown
+    from maskstream.api import default_task, load
+    from maskstream.engine import file_digest, library_versions, segment_to_folder, source_identity
+    from maskstream.sinks.folder import RunFolder
+    from maskstream.types import InputError, Task
+    from maskstream.video import open_video
+
+    prompts = parse_prompts(masks=mask or [], boxes=box or [], points=point or [], scribbles=scribble or [])
+    removals = parse_removals(remove or [])
+    try:
+        wanted = Task(task) if task else default_task(prompts)
+    except ValueError:
+        raise InputError(f"unknown task {task!r}; known: {', '.join(t.value for t in Task)}") from None
+    system = load(
+        model, segmenter=segmenter, propagator=propagator, size=size, max_objects=max_objects, min_score=min_score
+    )
+    opened = open_video(video, start=start, stop=stop, stride=stride, fps=fps, raw=raw)
+    session = system.start(wanted, size_hw=opened.size_hw, fps=opened.fps, seed=seed)
+    if wanted.is_prompted and not prompts:
+        raise InputError(f"task {wanted.value} follows what is pointed at: give a --mask, --box, --point or --scribble")
+    session.prompt(prompts)
+    _check_frames_exist(opened, prompts, start=start, stride=stride)
+
+    options: dict[str, object] = {
+        "task": wanted.value,
+        "start": start,
+        "stop": stop,
+        "stride": stride,
+        "fps": fps,
+        "raw": raw,
+        "model": model,
+        "segmenter": segmenter,
+        "propagator": propagator,
+        "size": size,
+        "max_objects": max_objects,
+        "min_score": min_score,
+        "seed": seed,
+    }
+    # A mask stands for its content: another file under the same name is another request.
+    masks = [f"{text} sha256:{file_digest(Path(text.partition(':')[2]))}" for text in mask or []]
+    given = {"mask": masks, "box": box, "point": point, "scribble": scribble, "remove": remove}
+    request: dict[str, Mapping[str, object]] = {
+        "source": source_identity(video),
+        "options": options,
+        "prompts": {kind: texts for kind, texts in given.items() if texts},
+        "versions": library_versions(),
+        "weights": {},
+    }
+    path = output or Path("out") / (Path(opened.name).stem or "video")
+    folder = RunFolder(path, {"command": "segment", **request}, overwrite=overwrite)
+    already = folder.complete
+    with FrameProgress(opened.name, total=opened.frame_count, quiet=quiet or already) as progress:
+        try:
+            summary = segment_to_folder(
+                opened,
+                session,
+                folder,
+                audio_from=Path(video) if Path(video).is_file() else None,
+                facts=_facts(request),
+                removals=removals,
+                on_frame=progress.update,
+            )
+        except KeyboardInterrupt:
+            typer.echo("stopped: finished frames are kept; the same command again continues", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+    outcome = {
+        "output": str(path),
+        "frames": summary.frames,
+        "tracks": summary.tracks,
+        "continued_from": summary.continued_from,
+    }
+    if as_json:
+        typer.echo(json.dumps(outcome))
+    elif not quiet:
+        verb = "already complete" if already else "done"
+        typer.echo(f"{verb}: {summary.frames} frames, {summary.tracks} objects; look at {path / 'overlay.mp4'}, "
+                   f"{path / 'report.html'}; masks in {path / 'masks'}")  # fmt: skip
+
+
+def _check_frames_exist(video: Video, prompts: list[Prompt], *, start: int, stride: int) -> None:
+    """Refuse a prompt on a frame that will not come, before hours of work rather than after."""
+    from maskstream.types import InputError
+
+    for prompt in prompts:
+        beyond = video.frame_count is not None and prompt.frame_index >= start + video.frame_count * stride
+        if beyond or prompt.frame_index < start or (prompt.frame_index - start) % stride:
+            last = "" if video.frame_count is None else f" to {start + (video.frame_count - 1) * stride}"
+            every = f", every {stride}" if stride > 1 else ""
+            raise InputError(f"a prompt is on frame {prompt.frame_index}, but the frames are {start}{last}{every}")
+
+
+def _facts(request: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
+    """The request as lines for the report."""
+    facts = {"source": str(request["source"]["name"])}
+    facts |= {key: str(value) for key, value in request["options"].items() if value is not None}
+    facts |= {kind: ", ".join(texts) for kind, texts in request["prompts"].items() if isinstance(texts, list)}
+    return facts | {key: str(value) for key, value in request["versions"].items()}

@@ -1,0 +1,148 @@
+"""What colours say: outlines lie where colours change, and an object keeps the colours it was shown with.
+
+Outlines: one step of mean-field inference (Krähenbühl & Koltun, NeurIPS 2011) with a bilateral grid (Chen et al.,
+SIGGRAPH 2007; for video Märki et al., "Bilateral Space Video Segmentation", CVPR 2016). Pixels are gathered in cells
+of lightness, chroma and place, the cells are blurred, and each pixel asks its cell how pixels of its colour nearby are
+labelled.
+
+Memory: histograms of the colours of an object, and of what was around it, on the frame it was prompted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float32]
+ByteArray: TypeAlias = NDArray[np.uint8]
+IntArray: TypeAlias = NDArray[np.int64]
+
+LIGHTNESS_CELL, CHROMA_CELL = 12, 6
+"""Side of a cell of the grid in levels of 8-bit CIELAB: lightness may differ by shading, chroma less."""
+
+PLACE_CELL = 32
+"""Side of a cell of the grid in pixels."""
+
+REDUCTION = 2
+"""Colours are gathered on a picture so many times smaller."""
+
+CERTAINTY = 0.02
+"""Neither flow nor colour is surer than this of a label, so that each can overrule the other."""
+
+MEMORY_WEIGHT = 0.4
+"""Weight, as an exponent, of remembered colours beside the colours of the present frame."""
+
+UNSEEN = 1e-3
+"""Fraction of pixels below which a colour is as good as never seen."""
+
+_MEMORY_BINS = (8, 32, 32)
+
+
+def sharpen(
+    probabilities_chw: FloatArray,
+    lab_hwc: ByteArray,
+    regions_n: Sequence[tuple[slice, slice] | None],
+    colours_n: Sequence[FloatArray],
+) -> FloatArray:
+    """Move outlines to where colours change.
+
+    Args:
+        probabilities_chw: ``float32[1 + N, h, w]``, background first, summing to one.
+        lab_hwc: ``uint8[h, w, 3]``, CIELAB.
+        regions_n: for each object the part of the picture it may be in.
+        colours_n: what each object is remembered to look like, from `remember`.
+
+    Returns:
+        ``float32[1 + N, h, w]``, summing to one.
+    """
+    evidence = np.zeros_like(probabilities_chw)
+    for n, region in enumerate(regions_n):
+        if region is not None:
+            evidence[n + 1][region] = _evidence(probabilities_chw[n + 1][region], lab_hwc[region], colours_n[n])
+    evidence[0] = 1 - evidence[1:].sum(axis=0)
+    agreed = np.maximum(probabilities_chw, CERTAINTY) * np.maximum(evidence, CERTAINTY)
+    for n, region in enumerate(regions_n):
+        outside = np.ones(lab_hwc.shape[:2], dtype=bool)
+        if region is not None:
+            outside[region] = False
+        agreed[n + 1][outside] = 0
+    agreed /= agreed.sum(axis=0)
+    return agreed
+
+
+def remember(lab_hwc: ByteArray, mask_hw: NDArray[np.bool_], around_hw: NDArray[np.bool_]) -> FloatArray:
+    """Colours of an object and of its surroundings.
+
+    Returns:
+        ``float32[2, 8192]``: fraction of the object's pixels in each bin of colour, and of the surroundings'.
+    """
+    bins = _memory_bin(lab_hwc)
+    size = int(np.prod(_MEMORY_BINS))
+    histograms = [np.bincount(bins[chosen], minlength=size) / max(chosen.sum(), 1) for chosen in (mask_hw, around_hw)]
+    return np.stack(histograms).astype(np.float32)
+
+
+def likeness(colours: FloatArray, lab_hwc: ByteArray, mask_hw: NDArray[np.bool_]) -> float:
+    """Intersection of the histograms of a region and of a remembered object, in [0, 1]; 0 for an empty region."""
+    now = remember(lab_hwc, mask_hw, mask_hw)[0]
+    return float(np.minimum(now, colours[0]).sum())
+
+
+def _evidence(probability_hw: FloatArray, lab_hwc: ByteArray, colours: FloatArray) -> FloatArray:
+    """``float32[h, w]``: how probable colour makes one object."""
+    height, width = lab_hwc.shape[:2]
+    small = (max(width // REDUCTION, 1), max(height // REDUCTION, 1))
+    lab = np.asarray(cv2.resize(lab_hwc, small, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    coarse = np.asarray(cv2.resize(probability_hw, small, interpolation=cv2.INTER_AREA), dtype=np.float32)
+    near = np.clip(_asked_of_cells(coarse, lab), CERTAINTY, 1 - CERTAINTY)
+    inside, around = (_smooth(histogram)[_memory_bin(lab)] for histogram in colours)
+    # A colour seen neither on the object nor around it says nothing.
+    odds = near / (1 - near) * ((inside + UNSEEN) / (around + UNSEEN)) ** MEMORY_WEIGHT
+    evidence = np.asarray(odds / (1 + odds), dtype=np.float32)
+    return np.asarray(cv2.resize(evidence, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+def _asked_of_cells(probability_hw: FloatArray, lab_hwc: ByteArray) -> FloatArray:
+    """``float32[h, w]``: mean probability of the pixels of this colour nearby."""
+    rows, columns = np.mgrid[: lab_hwc.shape[0], : lab_hwc.shape[1]]
+    place = PLACE_CELL // REDUCTION
+    axes = [*_colour_axes(lab_hwc, LIGHTNESS_CELL, CHROMA_CELL), columns // place, rows // place]
+    axes = [(axis - axis.min()).ravel() for axis in axes]
+    shape = tuple(int(axis.max()) + 1 for axis in axes)
+    cell = np.ravel_multi_index(axes, shape)
+    labelled = np.bincount(cell, probability_hw.ravel(), int(np.prod(shape))).astype(np.float32)
+    pixels = np.bincount(cell, minlength=labelled.size).astype(np.float32)
+    labelled, pixels = (_blur(values.reshape(shape)).ravel() for values in (labelled, pixels))
+    # One pixel's worth of doubt keeps a cell that is all but empty from being certain.
+    asked = (labelled + 0.5)[cell] / (pixels + 1)[cell]
+    return np.asarray(asked.reshape(probability_hw.shape), dtype=np.float32)
+
+
+def _colour_axes(lab_hwc: ByteArray, lightness_cell: int, chroma_cell: int) -> list[IntArray]:
+    cells = (lightness_cell, chroma_cell, chroma_cell)
+    return [lab_hwc[..., n].astype(np.int64) // cell for n, cell in enumerate(cells)]
+
+
+def _memory_bin(lab_hwc: ByteArray) -> IntArray:
+    axes = _colour_axes(lab_hwc, 256 // _MEMORY_BINS[0], 256 // _MEMORY_BINS[1])
+    return np.asarray(np.ravel_multi_index(axes, _MEMORY_BINS))
+
+
+def _smooth(histogram: FloatArray) -> FloatArray:
+    return _blur(histogram.reshape(_MEMORY_BINS)).ravel()
+
+
+def _blur(grid: FloatArray) -> FloatArray:
+    """Weights 1/4, 1/2, 1/4 along every axis; nothing comes from outside."""
+    for axis in range(grid.ndim):
+        if grid.shape[axis] > 1:
+            first = np.moveaxis(grid, axis, 0)
+            mixed: FloatArray = first * np.float32(0.5)
+            mixed[1:] += first[:-1] / 4
+            mixed[:-1] += first[1:] / 4
+            grid = np.moveaxis(mixed, 0, axis)
+    return grid

@@ -1,0 +1,4 @@
+"""Image-level segmenters, one file per family."""
+
+from .grabcut import GrabCutSegmenter as GrabCutSegmenter
+from .motion import MotionSegmenter as MotionSegmenter
