@@ -329,14 +329,17 @@ class DevaSession:
         for proposal, position in enumerate(merged.object_of_proposal):
             if position is not None:
                 self._objects[ids[position]].vote(proposals.categories[proposal], proposals.scores[proposal])
-        self._count_misses(ids, {position for position in merged.object_of_proposal if position is not None}, area)
+        matched = {position for position in merged.object_of_proposal if position is not None}
+        self._count_misses(ids, matched, area)
+        confirmed = {ids[position] for position in matched}
         for k, proposal in enumerate(merged.new):
             label = len(ids) + k + 1
             if area[label] > 0:
                 record = self._objects.add(is_thing=proposals.is_thing[proposal])
                 record.vote(proposals.categories[proposal], proposals.scores[proposal])
                 label_of_id[record.track_id] = label
-        return self._memorise_merge(features, merged.label_map, label_of_id)
+                confirmed.add(record.track_id)
+        return self._memorise_merge(features, merged.label_map, label_of_id, confirmed)
 
     def _count_misses(self, ids: Sequence[int], matched: set[int], area: Sequence[int]) -> None:
         """Specification §8.3: prompted objects are the user's, and are never dropped for being missed."""
@@ -347,13 +350,21 @@ class DevaSession:
             if record.missed > self._settings.max_missed and record.prompt_id is None:
                 self.remove([track_id])
 
-    def _memorise_merge(self, features: Any, label_map: Tensor, label_of_id: dict[int, int]) -> Tensor:
-        """Memorise the merged regions as hard masks (specification §5.2, step 3)."""
+    def _memorise_merge(
+        self, features: Any, label_map: Tensor, label_of_id: dict[int, int], confirmed: set[int]
+    ) -> Tensor:
+        """Memorise the merged regions as hard masks (specification §5.2, step 3).
+
+        What no detection confirmed is only propagation: writing it down would teach the propagator its own mistakes.
+        """
         ids = self._objects.ids
         labels = torch.tensor([label_of_id[track_id] for track_id in ids], dtype=torch.int32, device=label_map.device)
         masks_nhw = (label_map == labels[:, None, None]).float()
-        if ids:
-            self._propagation = self._propagator.write(self._propagation, features, masks_nhw, ids)
+        written = [n for n, track_id in enumerate(ids) if track_id in confirmed]
+        if written:
+            self._propagation = self._propagator.write(
+                self._propagation, features, masks_nhw[written], [ids[n] for n in written]
+            )
         return torch.cat([1 - masks_nhw.sum(0, keepdim=True), masks_nhw])
 
     # ------------------------------------------------------------------- output
