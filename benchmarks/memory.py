@@ -55,7 +55,7 @@ def main() -> None:
             if mask.any()
         ]
         del scene, images, forth_and_back, first
-        session = load().start(Task.UVOS, size_hw=SIZE)
+        session = load(size=240).start(Task.UVOS, size_hw=SIZE)
         session.prompt(prompts)
         segment_to_folder(open_video(folder / "long.mp4"), session, RunFolder(folder / "out", {}), on_frame=read_memory)
     grown = readings[max(readings)] / readings[300] - 1

@@ -61,8 +61,8 @@ def load(
         FlowPropagator(size=size),
         prompter=GrabCutSegmenter(),
         detector=MotionSegmenter(),
-        # What moves is found anew all the time, so what is not found again was soon noise or has stopped.
-        settings=DevaSettings(max_missed=2, max_objects=max_objects, min_score=min_score),
+        # Motion finds parts as readily as wholes: an arm that swings is not another object.
+        settings=DevaSettings(part_threshold=0.7, max_objects=max_objects, min_score=min_score),
     )
 
 

@@ -62,6 +62,19 @@ def test_when_room_is_short_the_better_proposal_is_new(priorities, chosen):
     assert merged.new == chosen
 
 
+@pytest.mark.parametrize(
+    ("part_threshold", "expected", "matches"),
+    [
+        pytest.param(None, "1122330", (None, None), id="as published: parts are objects of their own"),
+        pytest.param(0.5, "1111220", (0, None), id="wholly within is a part; exactly half is not"),
+    ],
+)
+def test_a_part_of_an_object_may_be_told_from_another_object(part_threshold, expected, matches):
+    merged = merge(row("1111100"), [THING], row("0011220"), [THING, THING], part_threshold=part_threshold)
+    assert merged.object_of_proposal == matches
+    assert picture(merged) == expected
+
+
 def literal_merge(objects, object_groups, proposals, proposal_groups):
     """Specification §8.1, set by set, for small pictures."""
     pixels = lambda picture, label: {(y, x) for y, x in np.argwhere(picture == label)}  # noqa: E731

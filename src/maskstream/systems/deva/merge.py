@@ -38,6 +38,7 @@ def merge(
     priorities: Sequence[float] = (),
     room: int | None = None,
     iou_threshold: float = 0.5,
+    part_threshold: float | None = None,
 ) -> Merge:
     """Match proposals to propagated objects and paint both into one label map.
 
@@ -53,6 +54,8 @@ def merge(
             by default all: the larger area first).
         room: how many new objects may be added; None for any number. Matching is never refused.
         iou_threshold: IoU must be greater; at 0.5 or above a proposal has one match at most, as regions are disjoint.
+        part_threshold: a proposal of which a greater fraction lies within one object is a part of it, and matches it
+            too (not in the paper, where detections are whole objects); None, or 0.5 and above.
 
     Returns:
         The merged label map and which proposal became which object.
@@ -65,13 +68,16 @@ def merge(
     same_group = torch.tensor(
         [[group == other for other in proposal_groups] for group in object_groups], dtype=torch.bool
     ).view(n, m)
-    matches = torch.nonzero((iou > iou_threshold) & same_group.to(iou.device)).tolist()
+    matching = iou > iou_threshold
+    if part_threshold is not None:
+        matching |= intersection > part_threshold * proposal_area
+    matches = torch.nonzero(matching & same_group.to(iou.device)).tolist()
 
     object_of_proposal: list[int | None] = [None] * m
     sort_area = [*object_area.tolist(), *[0] * m]
     for o, p in matches:
         object_of_proposal[p] = o
-        sort_area[o] = int(object_area[o] + proposal_area[p] - intersection[o, p])
+        sort_area[o] += int(proposal_area[p] - intersection[o, p])
 
     preference = priorities or [0.0] * m
     unmatched = [p for p in range(m) if object_of_proposal[p] is None and proposal_area[p] > 0]

@@ -53,6 +53,8 @@ class DevaSettings:
         max_missed: an object is dropped when more detections in a row than this did not confirm it (L of §8.3).
         incremental: detections look only at what is not segmented yet, so an object is missed only when it is empty.
         max_objects: most objects followed at once through detection; None for any number.
+        part_threshold: a detection of which a greater fraction lies within one object is a part of it, not an object of
+            its own; None to go by overlap of both alone, as published.
         min_score: detections below this score are ignored; those without a score are not.
     """
 
@@ -60,6 +62,7 @@ class DevaSettings:
     max_missed: int = 5
     incremental: bool = False
     max_objects: int | None = None
+    part_threshold: float | None = None
     min_score: float = 0.0
 
 
@@ -323,6 +326,7 @@ class DevaSession:
             proposals.is_thing,
             priorities=[score or 0.0 for score in proposals.scores],
             room=room,
+            part_threshold=settings.part_threshold,
         )
         area = torch.bincount(merged.label_map.flatten(), minlength=len(ids) + len(merged.new) + 1).tolist()
         label_of_id = {track_id: label for label, track_id in enumerate(ids, start=1)}
