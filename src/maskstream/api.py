@@ -61,8 +61,9 @@ def load(
         FlowPropagator(size=size),
         prompter=GrabCutSegmenter(),
         detector=MotionSegmenter(),
-        # Motion finds parts as readily as wholes: an arm that swings is not another object.
-        settings=DevaSettings(part_threshold=0.7, max_objects=max_objects, min_score=min_score),
+        # Motion finds parts as readily as wholes, so an arm that swings is not another object. And it finds what moves
+        # all the time, so what is not found again has stopped or leaked, and is better begun anew.
+        settings=DevaSettings(max_missed=2, part_threshold=0.7, max_objects=max_objects, min_score=min_score),
     )
 
 
