@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from .console import INTERRUPTED, FrameProgress
 from .prompts import BOX_HELP, MASK_HELP, POINT_HELP, SCRIBBLE_HELP, parse_prompts, parse_removals
 
 if TYPE_CHECKING:
+    from maskstream.engine import RunSummary
     from maskstream.types import Prompt, Video
 
 _PROMPTS = "What to follow"
@@ -138,18 +140,18 @@ def segment(
         except KeyboardInterrupt:
             typer.echo("stopped: finished frames are kept; the same command again continues", err=True)
             raise typer.Exit(INTERRUPTED) from None
-    outcome = {
-        "output": str(path),
-        "frames": summary.frames,
-        "tracks": summary.tracks,
-        "continued_from": summary.continued_from,
-    }
+    _say(summary, path, already=already, quiet=quiet, as_json=as_json)
+
+
+def _say(summary: RunSummary, path: Path, *, already: bool, quiet: bool, as_json: bool) -> None:
+    """What the run came to, and where to look."""
     if as_json:
-        typer.echo(json.dumps(outcome))
+        typer.echo(json.dumps({"output": str(path), **asdict(summary)}))
     elif not quiet:
-        verb = "already complete" if already else "done"
-        typer.echo(f"{verb}: {summary.frames} frames, {summary.tracks} objects; look at {path / 'overlay.mp4'}, "
-                   f"{path / 'report.html'}; masks in {path / 'masks'}")  # fmt: skip
+        typer.echo(
+            f"{'already complete' if already else 'done'}: {summary.frames} frames, {summary.tracks} objects; "
+            f"look at {path / 'overlay.mp4'}, {path / 'report.html'}; masks in {path / 'masks'}"
+        )
 
 
 def _check_frames_exist(video: Video, prompts: list[Prompt], *, start: int, stride: int) -> None:
