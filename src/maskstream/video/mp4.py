@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 from av.container import OutputContainer
 
+from maskstream.files import atomic_path
 from maskstream.types import OutputError
 
 TICKS_PER_SECOND = 90_000
@@ -32,20 +33,16 @@ def new_mp4(path: Path) -> Iterator[OutputContainer]:
     Raises:
         OutputError: it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    with _as_output_error(path):
+    with _as_output_error(path), atomic_path(path) as partial:
         partial.open("wb").close()  # FFmpeg opens the file only when the first packet comes: too late to complain
         container = av.open(str(partial), "w", format="mp4", options=_OPTIONS)
-    try:
-        with _as_output_error(path):
+        try:
             yield container
             container.close()
-            partial.replace(path)
-    except BaseException:
-        with suppress(OSError, av.error.FFmpegError):
-            container.close()
-        partial.unlink(missing_ok=True)
-        raise
+        except BaseException:
+            with suppress(OSError, av.error.FFmpegError):
+                container.close()
+            raise
 
 
 @contextmanager
