@@ -65,6 +65,10 @@ class TruePropagator:
         """Only the place in the video."""
         return frame.index
 
+    def size_hw(self, features: int) -> tuple[int, int]:
+        """That of the truth."""
+        return SIZE
+
     def read(self, state: tuple[int, ...], features: int, *, advance: bool = True) -> tuple[tuple[int, ...], Tensor]:
         """The truth, one-hot."""
         with self._watch.running():

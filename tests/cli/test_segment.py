@@ -42,7 +42,7 @@ def followed(run: Run, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_a_run_leaves_everything_people_need(followed):
     names = {path.name for path in followed.iterdir()}
-    assert names == {"overlay.mp4", "masks", "segments.jsonl", "tracks.json", "report.html", "run.json"}
+    assert names == {"overlay.mp4", "masks", "segments.jsonl", "events.jsonl", "tracks.json", "report.html", "run.json"}
     assert sorted(path.name for path in (followed / "masks").iterdir()) == [f"{n:05d}.png" for n in range(30)]
 
 
@@ -85,6 +85,10 @@ def test_json_files_obey_their_schemas(followed):
         jsonschema.validate(line, segments)
     header = json.loads((followed / "segments.jsonl").read_text().splitlines()[0])
     jsonschema.validate(header, segments["$defs"]["header"])  # type: ignore[index]
+    events = [json.loads(line) for line in (followed / "events.jsonl").read_text().splitlines()[1:]]
+    assert {event["event"] for event in events} >= {"born"}
+    for event in events:
+        jsonschema.validate(event, schema("events.json"))
     tracks = json.loads((followed / "tracks.json").read_text())
     jsonschema.Draft202012Validator(schema("tracks.json"), registry=registry).validate(tracks)
     jsonschema.validate(json.loads((followed / "run.json").read_text()), schema("run.json"))

@@ -72,8 +72,8 @@ def segment(
 ) -> None:
     """Segment a video: follow what you point at, or everything that moves.
 
-    Writes overlay.mp4, masks/, segments.jsonl, tracks.json and report.html. The same command again continues a run
-    that was interrupted.
+    Writes overlay.mp4, masks/, segments.jsonl, events.jsonl, tracks.json and report.html. The same command again
+    continues a run that was interrupted.
     """
     del debug  # read by the entry point, which decides how errors are shown
     from maskstream.api import default_task, load

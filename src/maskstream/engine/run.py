@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskstream.formats.journal import Journal
+from maskstream.formats.events import EventWriter
+from maskstream.formats.journal import Journal, JournalWriter
 from maskstream.formats.tracks import JournalIndex, index_journal, write_tracks
 from maskstream.sinks.folder import RunFolder
-from maskstream.sinks.frames import FrameSink, JournalSink, MaskSink, OverlaySink, SinkThreads
+from maskstream.sinks.frames import FrameSink, LineSink, MaskSink, OverlaySink, SinkThreads
 from maskstream.sinks.report import TrackRow, write_report
 from maskstream.types import (
     OBJECT,
@@ -116,8 +117,10 @@ def _segment_frames(
     if snapshot is not None:
         session.load_state_dict(snapshot["session"])
     overlay = OverlaySink(folder, video.size_hw, state["sinks"].get("overlay"), fps=video.fps, categories=categories)
+    positions = {name: state["sinks"].get(name, {}).get("position") for name in ("journal", "events")}
     sinks: dict[str, FrameSink] = {
-        "journal": JournalSink(folder, video.size_hw, state["sinks"].get("journal")),
+        "journal": LineSink(JournalWriter(folder.journal, size_hw=video.size_hw, position=positions["journal"])),
+        "events": LineSink(EventWriter(folder.events, position=positions["events"])),
         "masks": MaskSink(folder),
         "overlay": overlay,
     }

@@ -7,14 +7,13 @@ can be made from it, and a run that was interrupted continues behind its last go
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO
 
 from maskstream.types import RLE, FrameSegmentation, InputError, Segment, rle_area, rle_box_xywh
+
+from .lines import LineWriter, json_line, read_header, read_lines
 
 SCHEMA = "maskstream/segments"
 VERSION = 1
@@ -41,7 +40,12 @@ class JournalFrame:
 
 
 def journal_line(segmentation: FrameSegmentation, timestamp: float) -> str:
-    """The line of one frame, line end included; segments without a pixel are left out."""
+    """The line of one frame, line end included."""
+    return json_line(journal_plain(segmentation, timestamp))
+
+
+def journal_plain(segmentation: FrameSegmentation, timestamp: float) -> dict[str, object]:
+    """One frame as plain data; segments without a pixel are left out."""
     segments = []
     for segment, code in zip(segmentation.segments, segmentation.to_rle(), strict=True):
         area = rle_area(code)
@@ -59,13 +63,12 @@ def journal_line(segmentation: FrameSegmentation, timestamp: float) -> str:
                     "rle": code,
                 }
             )
-    line = {
+    return {
         "frame": segmentation.frame_index,
         "timestamp": timestamp,
         "revision": segmentation.revision,
         "segments": segments,
     }
-    return json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 def parse_line(line: str | bytes) -> JournalFrame:
@@ -83,7 +86,7 @@ def parse_line(line: str | bytes) -> JournalFrame:
     return JournalFrame(plain["frame"], plain["timestamp"], segments, plain["revision"])
 
 
-class JournalWriter:
+class JournalWriter(LineWriter):
     """Appends to a journal.
 
     Args:
@@ -93,36 +96,12 @@ class JournalWriter:
     """
 
     def __init__(self, path: Path, *, size_hw: tuple[int, int], position: int | None = None) -> None:
-        if position is None:
-            header = {"schema": SCHEMA, "version": VERSION, "height": size_hw[0], "width": size_hw[1]}
-            self._file: BinaryIO = path.open("wb")
-            self._file.write(json.dumps(header, separators=(",", ":")).encode() + b"\n")
-            return
-        self._file = path.open("r+b")
-        self._file.truncate(position)
-        self._file.seek(position)
+        header = {"schema": SCHEMA, "version": VERSION, "height": size_hw[0], "width": size_hw[1]}
+        super().__init__(path, header, position=position)
 
     def write(self, segmentation: FrameSegmentation, timestamp: float) -> None:
         """Append one frame."""
-        self._file.write(journal_line(segmentation, timestamp).encode())
-
-    def sync(self) -> int:
-        """Make everything durable; return the position to continue from."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._file.close()
-
-    def __enter__(self) -> JournalWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self.write_line(journal_plain(segmentation, timestamp))
 
 
 class Journal:
@@ -134,27 +113,18 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with path.open("rb") as file:
-                header = json.loads(file.readline())
-            if header["schema"] != SCHEMA or header["version"] != VERSION:
-                raise InputError(f"{path} is {header['schema']} version {header['version']}, not {SCHEMA} {VERSION}")
-            self.size_hw: tuple[int, int] = (header["height"], header["width"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path} is not a segment journal: {error}") from error
+        header = read_header(path, SCHEMA, VERSION, what="a segment journal")
+        height, width = header.get("height"), header.get("width")
+        if not isinstance(height, int) or not isinstance(width, int):
+            raise InputError(f"{path} is not a segment journal: its first line has no height and width")
+        self.size_hw: tuple[int, int] = (height, width)
 
     def __iter__(self) -> Iterator[JournalFrame]:
         return (frame for _, frame in self.with_positions())
 
     def with_positions(self) -> Iterator[tuple[int, JournalFrame]]:
         """Yield every frame with the place of its line in the file, for `read_at`."""
-        with self.path.open("rb") as file:
-            position = len(file.readline())
-            for line in file:
-                yield position, parse_line(line)
-                position += len(line)
+        return ((position, parse_line(line)) for position, line in read_lines(self.path))
 
     def read_at(self, positions: Iterator[int]) -> Iterator[JournalFrame]:
         """Yield the frames whose lines stand at these places."""

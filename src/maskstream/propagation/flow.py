@@ -98,6 +98,10 @@ class FlowPropagator:
         image = np.asarray(cv2.resize(frame.image, size_wh, interpolation=how), dtype=np.uint8)
         return FlowFeatures(torch.from_numpy(cv2.cvtColor(image, cv2.COLOR_RGB2LAB)))
 
+    def size_hw(self, features: FlowFeatures) -> tuple[int, int]:
+        """The internal resolution of a frame."""
+        return features.size_hw
+
     def read(self, state: FlowState, features: FlowFeatures, *, advance: bool = True) -> tuple[FlowState, Tensor]:
         """Find the objects on a new frame.
 

@@ -2,6 +2,7 @@
 
 OUT/run.json         what was asked for; `complete` once everything else is there
     segments.jsonl   the journal
+    events.jsonl     why objects appeared and went
     masks/           one label PNG a frame
     overlay.mp4      the picture people look at
     tracks.json      YouTube-VIS layout
@@ -45,6 +46,7 @@ class RunFolder:
         self.path = path
         self.masks = path / "masks"
         self.journal = path / "segments.jsonl"
+        self.events = path / "events.jsonl"
         self.overlay = path / "overlay.mp4"
         self.tracks = path / "tracks.json"
         self.report = path / "report.html"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from maskstream.formats import write_label_png
+from maskstream.formats.events import EventWriter
 from maskstream.formats.journal import JournalWriter
 from maskstream.types import CategorySet, Frame, FrameSegmentation, StateDict
 from maskstream.video import VideoWriter, join_videos
@@ -34,14 +35,18 @@ class FrameSink(Protocol):
         """Release files. What was written stays."""
 
 
-class JournalSink:
-    """``segments.jsonl``."""
+class LineSink:
+    """``segments.jsonl`` or ``events.jsonl``, a line or several a frame.
 
-    def __init__(self, folder: RunFolder, size_hw: tuple[int, int], state: StateDict | None) -> None:
-        self._writer = JournalWriter(folder.journal, size_hw=size_hw, position=state["position"] if state else None)
+    Args:
+        writer: of the file.
+    """
+
+    def __init__(self, writer: JournalWriter | EventWriter) -> None:
+        self._writer = writer
 
     def write(self, frame: Frame, segmentation: FrameSegmentation) -> None:
-        """Append a line."""
+        """Append what there is to say of the frame."""
         self._writer.write(segmentation, frame.timestamp)
 
     def checkpoint(self) -> StateDict:

@@ -3,6 +3,7 @@
 from .categories import OBJECT, Category, CategorySet
 from .contracts import ImageSegmenter, OfflineSegmenter, Propagator, Session, StateDict, VideoSegmenter
 from .errors import InputError, MaskstreamError, MaskstreamWarning, OutputError, StalePromptError, VideoError
+from .events import Event, EventKind
 from .frames import Frame, Video
 from .masks import (
     RLE,
@@ -18,6 +19,7 @@ from .masks import (
     rle_box_xywh,
     unpack_masks,
 )
+from .overlap import Overlaps, mask_overlaps, tight_boxes
 from .prompts import (
     BoxPrompt,
     MaskPrompt,
@@ -39,6 +41,8 @@ __all__ = [
     "BoxPrompt",
     "Category",
     "CategorySet",
+    "Event",
+    "EventKind",
     "Frame",
     "FrameAnnotation",
     "FrameSegmentation",
@@ -51,6 +55,7 @@ __all__ = [
     "ObjectPrompt",
     "OfflineSegmenter",
     "OutputError",
+    "Overlaps",
     "PackedMasks",
     "Point",
     "PointPrompt",
@@ -72,10 +77,12 @@ __all__ = [
     "encode_label_rle",
     "encode_rle",
     "joint_histogram",
+    "mask_overlaps",
     "pack_masks",
     "prompt_id",
     "resize_masks",
     "rle_area",
     "rle_box_xywh",
+    "tight_boxes",
     "unpack_masks",
 ]

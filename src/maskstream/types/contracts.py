@@ -149,6 +149,9 @@ class Propagator(Protocol[FeaturesT, StateT]):
     def encode(self, frame: Frame) -> FeaturesT:
         """What the propagator needs to know of a frame, independent of objects."""
 
+    def size_hw(self, features: FeaturesT) -> tuple[int, int]:
+        """Height and width of all masks of a frame, those that are read and those that are written."""
+
     def read(self, state: StateT, features: FeaturesT, *, advance: bool = True) -> tuple[StateT, Tensor]:
         """Find the objects on a new frame.
 

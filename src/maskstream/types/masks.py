@@ -42,6 +42,11 @@ class LabelMap:
         """Height and width in pixels."""
         return self.values.shape[0], self.values.shape[1]
 
+    def masks_nhw(self, count: int) -> Tensor:
+        """``bool[N, H, W]``, one mask for each of the first ``count`` segments."""
+        positions = torch.arange(1, count + 1, dtype=torch.int32, device=self.values.device)
+        return self.values == positions[:, None, None]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedMasks:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .events import Event
 from .masks import RLE, LabelMap, PackedMasks, encode_label_rle, encode_rle, pack_masks, unpack_masks
 
 
@@ -50,6 +51,7 @@ class FrameSegmentation:
         masks: where it is; a `LabelMap` when segments are disjoint, `PackedMasks` when they may overlap.
         probabilities: ``float16[1 + N, h, w]``, background first, only when asked for.
         revision: more than 0 replaces an earlier result of this frame.
+        events: why objects appeared, were confirmed or went on this frame, in the order it happened.
     """
 
     frame_index: int
@@ -58,6 +60,7 @@ class FrameSegmentation:
     masks: LabelMap | PackedMasks
     probabilities: Tensor | None = field(default=None, repr=False)
     revision: int = 0
+    events: tuple[Event, ...] = ()
 
     def __post_init__(self) -> None:
         if self.masks.size_hw != self.size_hw:
@@ -113,8 +116,7 @@ class FrameSegmentation:
         """``bool[N, H, W]``, one mask a segment."""
         if isinstance(self.masks, PackedMasks):
             return unpack_masks(self.masks)
-        positions = torch.arange(1, len(self.segments) + 1, dtype=torch.int32, device=self.masks.values.device)
-        return self.masks.values == positions[:, None, None]
+        return self.masks.masks_nhw(len(self.segments))
 
     def areas(self) -> Tensor:
         """``int64[N]``, pixels of each segment."""

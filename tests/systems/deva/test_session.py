@@ -1,166 +1,48 @@
-"""Sessions with the simplest real parts: a propagator that keeps masks where they are, and a scripted detector."""
+"""Sessions that hold nothing back: prompts, and detections merged at once."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from maskstream.systems.deva import Deva, DevaSession, DevaSettings
+from maskstream.systems.deva import DevaSession, DevaSettings
 from maskstream.types import (
     BoxPrompt,
-    CategorySet,
-    Frame,
-    FrameSegmentation,
-    ImageSegmenter,
+    Event,
     InputError,
     MaskPrompt,
-    ObjectPrompt,
+    MaskstreamWarning,
     PointPrompt,
     Prompt,
-    Propagator,
     Proposals,
     ScribblePrompt,
-    Session,
     StalePromptError,
-    StateDict,
-    Task,
     TextPrompt,
-    VideoSegmenter,
 )
 
-SIZE = (6, 8)
-
-
-@dataclass(frozen=True)
-class StillState:
-    ids: tuple[int, ...] = ()
-    masks_nhw: Tensor = field(default_factory=lambda: torch.zeros((0, *SIZE)))
-
-
-class StillPropagator:
-    """Nothing moves: the baseline that copies masks."""
-
-    def start(self) -> StillState:
-        return StillState()
-
-    def object_ids(self, state: StillState) -> tuple[int, ...]:
-        return state.ids
-
-    def encode(self, frame: Frame) -> int:
-        return frame.index
-
-    def read(self, state: StillState, features: int, *, advance: bool = True) -> tuple[StillState, Tensor]:
-        return state, torch.cat([1 - state.masks_nhw.sum(0, keepdim=True), state.masks_nhw])
-
-    def write(self, state: StillState, features: int, masks_nhw: Tensor, object_ids: Sequence[int]) -> StillState:
-        kept = 1 - masks_nhw.sum(0).clamp_max(1)
-        masks = {i: m * kept for i, m in zip(state.ids, state.masks_nhw, strict=True)}
-        masks |= dict(zip(object_ids, masks_nhw.float(), strict=True))
-        return StillState(tuple(masks), torch.stack(list(masks.values())))
-
-    def align(self, source: int, masks_nhw: Tensor, target: int) -> Tensor:
-        return torch.cat([1 - masks_nhw.sum(0, keepdim=True), masks_nhw])
-
-    def remove(self, state: StillState, object_ids: Sequence[int]) -> StillState:
-        keep = [n for n, i in enumerate(state.ids) if i not in object_ids]
-        return replace(state, ids=tuple(state.ids[n] for n in keep), masks_nhw=state.masks_nhw[keep])
-
-    def state_dict(self, state: StillState) -> StateDict:
-        return {"ids": list(state.ids), "masks_nhw": state.masks_nhw}
-
-    def load_state_dict(self, plain: StateDict) -> StillState:
-        return StillState(tuple(plain["ids"]), plain["masks_nhw"])
-
-
-class ScriptedDetector:
-    """Answers what the script says for the frame, and notes what it was asked."""
-
-    def __init__(self, script: dict[int, Proposals], context: int = 0) -> None:
-        self.script = script
-        self.context = context
-        self.asked: list[tuple[int, list[int]]] = []
-
-    def encode(self, frames: Sequence[Frame]) -> list[int]:
-        return [frame.index for frame in frames]
-
-    def segment(
-        self,
-        features: int,
-        prompts: Sequence[ObjectPrompt] = (),
-        *,
-        context: Sequence[int] = (),
-        categories: CategorySet | None = None,
-        exclude: Tensor | None = None,
-    ) -> Proposals:
-        self.asked.append((features, list(context)))
-        return self.script.get(features, Proposals.none(SIZE))
-
-
-class BoxFiller:
-    """A box is filled; points add or take away a pixel from the mask they refine."""
-
-    context = 0
-
-    def encode(self, frames: Sequence[Frame]) -> list[int]:
-        return [frame.index for frame in frames]
-
-    def segment(
-        self,
-        features: int,
-        prompts: Sequence[ObjectPrompt] = (),
-        *,
-        context: Sequence[int] = (),
-        categories: CategorySet | None = None,
-        exclude: Tensor | None = None,
-    ) -> Proposals:
-        masks = {prompt.object_id: torch.zeros(SIZE, dtype=torch.bool) for prompt in prompts}
-        for prompt in prompts:
-            mask = masks[prompt.object_id]
-            if isinstance(prompt, BoxPrompt):
-                x0, y0, x1, y1 = map(int, prompt.box_xyxy)
-                mask[y0:y1, x0:x1] = True
-            elif isinstance(prompt, MaskPrompt):
-                mask |= prompt.mask
-            elif isinstance(prompt, PointPrompt):
-                for (x, y), positive in zip(prompt.points_xy, prompt.positive, strict=True):
-                    mask[int(y), int(x)] = positive
-        return Proposals(torch.stack(list(masks.values())))
-
-
-def frame(index: int, size_hw: tuple[int, int] = SIZE) -> Frame:
-    return Frame(index, index / 24, np.zeros((*size_hw, 3), dtype=np.uint8))
-
-
-def region(x0: int, y0: int, x1: int, y1: int) -> Tensor:
-    mask = torch.zeros(SIZE, dtype=torch.bool)
-    mask[y0:y1, x0:x1] = True
-    return mask
-
-
-LEFT, RIGHT, TOP = region(0, 1, 3, 5), region(5, 1, 8, 5), region(0, 0, 8, 1)
-
-
-def found(*masks: Tensor, **fields: tuple[object, ...]) -> Proposals:
-    return Proposals(torch.stack(masks), **fields)  # type: ignore[arg-type]
+from .parts import (
+    LEFT,
+    RIGHT,
+    SIZE,
+    TOP,
+    WIDE,
+    BoxFiller,
+    ScriptedDetector,
+    ShiftingPropagator,
+    StillPropagator,
+    described,
+    found,
+    frame,
+    region,
+    same,
+    step,
+    watch,
+    wide,
+)
 
 
 def prompted(**parts: object) -> DevaSession:
     return DevaSession(StillPropagator(), size_hw=SIZE, **parts)  # type: ignore[arg-type]
-
-
-def step(session: DevaSession, index: int) -> dict[int, Tensor]:
-    """The visible masks of one frame, by id."""
-    (result,) = session.step(frame(index))
-    assert result.frame_index == index
-    masks = zip(result.segments, result.masks_nhw(), strict=True)
-    return {segment.track_id: mask for segment, mask in masks if mask.any()}
-
-
-def same(masks: dict[int, Tensor], expected: dict[int, Tensor]) -> bool:
-    return masks.keys() == expected.keys() and all(torch.equal(masks[i], expected[i]) for i in masks)
 
 
 # ------------------------------------------------------------------ prompts
@@ -226,11 +108,7 @@ def test_void_pixels_belong_to_nobody():
 
 
 def test_the_prompted_frame_comes_out_as_it_was_given_at_source_size():
-    class HalfSize(StillPropagator):
-        def start(self) -> StillState:
-            return StillState((), torch.zeros((0, 3, 4)))
-
-    session = DevaSession(HalfSize(), size_hw=SIZE)
+    session = DevaSession(StillPropagator((3, 4)), size_hw=SIZE)
     dot = region(3, 2, 4, 3)
     session.prompt([MaskPrompt(0, 1, LEFT), MaskPrompt(0, 2, dot)])
     assert same(step(session, 0), {1: LEFT, 2: dot})
@@ -301,13 +179,17 @@ def test_soft_results_carry_probabilities_that_sum_to_one():
 # --------------------------------------------------------------- detections
 
 
-def automatic(script: dict[int, Proposals], **settings: object) -> DevaSession:
-    detector = ScriptedDetector(script)
+def automatic(
+    script: dict[int, Proposals], *, prompter: BoxFiller | None = None, soft: bool = False, **options: object
+) -> DevaSession:
+    """Detects on every frame."""
     return DevaSession(
         StillPropagator(),
         size_hw=SIZE,
-        detector=detector,
-        settings=DevaSettings(detection_every=1, **settings),  # type: ignore[arg-type]
+        prompter=prompter,
+        detector=ScriptedDetector(script),
+        settings=DevaSettings(**{"detection_every": 1, **options}),  # type: ignore[arg-type]
+        soft=soft,
     )
 
 
@@ -323,7 +205,7 @@ def test_detections_run_on_every_dth_frame_and_when_forced():
     session = DevaSession(StillPropagator(), size_hw=SIZE, detector=detector, settings=DevaSettings(detection_every=3))
     for index in range(8):
         session.step(frame(index), force_key=index == 4)
-    assert detector.asked == [(0, []), (3, [1, 2]), (4, [2, 3]), (6, [4, 5])]
+    assert detector.asked == [(0, []), (3, [1, 2]), (4, [2, 3]), (7, [5, 6])]
 
 
 @pytest.mark.parametrize("max_missed", [0, 2])
@@ -394,68 +276,53 @@ def test_a_person_may_correct_what_was_found():
     assert same(step(session, 1), {1: TOP})
 
 
-# -------------------------------------------------------------------- state
 
 
-@pytest.mark.parametrize("cut", range(1, 8))
-def test_a_session_continues_from_its_state_as_if_nothing_had_happened(cut, tmp_path):
-    def fresh() -> DevaSession:
-        script = {0: found(LEFT), 3: found(RIGHT), 6: found(LEFT, TOP)}
-        return DevaSession(
-            StillPropagator(),
-            size_hw=SIZE,
-            detector=ScriptedDetector(script, context=2),
-            prompter=BoxFiller(),
-            settings=DevaSettings(detection_every=3, max_missed=1),
-        )
-
-    def outputs(session: DevaSession, indices: range) -> list[tuple[object, ...]]:
-        results = [session.step(frame(index))[0] for index in indices]
-        return [(result.segments, result.label_map().tolist()) for result in results]
-
-    whole = fresh()
-    prompts: list[Prompt] = [
-        BoxPrompt(4, 9, (4, 0, 6, 2)),
-        PointPrompt(6, 9, ((7, 5),), add=True),
-        MaskPrompt(5, 8, TOP),
-    ]
-    whole.prompt(prompts)
-    expected = outputs(whole, range(9))
-
-    first = fresh()
-    first.prompt(prompts)
-    before = outputs(first, range(cut))
-    torch.save(first.state_dict(), tmp_path / "state.pt")
-    second = fresh()
-    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert before + outputs(second, range(cut, 9)) == expected
-    assert second.tracks() == whole.tracks()
+# --------------------------------------------------------------- prompts and detections together
 
 
-# -------------------------------------------------------------------- model
+@pytest.mark.parametrize("boxes", [(1,), (2,), (1, 2), ()], ids=lambda boxes: f"boxes for {boxes}")
+def test_objects_stay_themselves_whatever_they_were_prompted_with(boxes):
+    session = automatic({1: found(RIGHT, LEFT, categories=(8, 7))}, prompter=BoxFiller())
+    given = {1: (LEFT, BoxPrompt(0, 1, (0, 1, 3, 5))), 2: (RIGHT, BoxPrompt(0, 2, (5, 1, 8, 5)))}
+    session.prompt([box if i in boxes else MaskPrompt(0, i, mask) for i, (mask, box) in given.items()])
+    assert same(step(session, 0), {1: LEFT, 2: RIGHT})
+    assert same(step(session, 1), {1: LEFT, 2: RIGHT})
+    assert {track.track_id: list(track.category_scores) for track in session.tracks()} == {1: [7], 2: [8]}
 
 
-def test_what_the_model_can_do_depends_on_its_parts():
-    assert Deva(StillPropagator()).tasks == {Task.VOS, Task.PVOS}
-    whole = Deva(StillPropagator(), prompter=BoxFiller(), detector=ScriptedDetector({}))
-    assert whole.tasks == {Task.VOS, Task.PVOS, Task.PET, Task.UVOS, Task.OWVS}
-    with pytest.raises(InputError, match=r"cannot do 'vis'; it can do: .*vos"):
-        whole.start(Task.VIS, size_hw=SIZE)
-    with pytest.raises(InputError, match="unknown label space 'coco'"):
-        whole.start(Task.UVOS, size_hw=SIZE, categories="coco")
+@pytest.mark.parametrize("box_first", [True, False])
+def test_pixels_given_twice_go_to_the_later_prompt_whatever_its_kind(box_first):
+    session = prompted(prompter=BoxFiller())
+    prompts: list[Prompt] = [BoxPrompt(0, 1, (0, 1, 3, 5)), MaskPrompt(0, 2, region(2, 1, 5, 5))]
+    session.prompt(prompts if box_first else prompts[::-1])
+    first, second = region(0, 1, 2, 5), region(3, 1, 5, 5)
+    expected = {1: first, 2: region(2, 1, 5, 5)} if box_first else {1: LEFT, 2: second}
+    assert same(step(session, 0), expected)
 
 
-def test_a_prompted_task_detects_nothing():
-    model = Deva(StillPropagator(), detector=ScriptedDetector({0: found(LEFT)}))
-    (result,) = model.start(Task.VOS, size_hw=SIZE).step(frame(0))
-    assert isinstance(result, FrameSegmentation)
-    assert result.segments == ()
+def test_removing_twice_in_one_breath_is_removing():
+    session = prompted()
+    session.prompt([MaskPrompt(0, 1, LEFT)])
+    step(session, 0)
+    session.remove([1, 1])
+    assert step(session, 1) == {}
 
 
-def test_the_parts_satisfy_the_contracts():
-    """Checked by mypy; here only that the assignments run."""
-    propagator: Propagator[int, StillState] = StillPropagator()
-    segmenters: list[ImageSegmenter[int]] = [ScriptedDetector({}), BoxFiller()]
-    model: VideoSegmenter = Deva(propagator, prompter=segmenters[1])
-    session: Session = model.start(Task.VOS, size_hw=SIZE)
-    assert session.latency == 0
+def test_what_was_asked_for_later_of_a_removed_object_is_dropped_with_it():
+    session = prompted()
+    session.prompt([MaskPrompt(0, 1, LEFT), MaskPrompt(3, 1, RIGHT), MaskPrompt(3, 2, TOP)])
+    step(session, 0)
+    session.remove([1])
+    assert [list(step(session, index)) for index in range(1, 5)] == [[], [], [2], [2]]
+
+
+@pytest.mark.parametrize("temporal", ["bidirectional", "trust-image"])
+def test_an_object_that_a_person_is_about_to_correct_is_not_dropped_before(temporal):
+    session = automatic({0: found(LEFT)}, max_missed=0, temporal=temporal)
+    step(session, 0)
+    session.prompt([MaskPrompt(3, 1, TOP)])
+    assert same(step(session, 1), {1: LEFT})
+    step(session, 2)
+    assert same(step(session, 3), {1: TOP})
+    assert same(step(session, 4), {1: TOP})

@@ -1,8 +1,26 @@
 """DEVA: tracking anything with decoupled video segmentation (Cheng et al., ICCV 2023)."""
 
+from .association import AssociationSession
+from .consensus import Consensus, consensus, pairwise_iou
+from .detections import Detections, agreed, render_proposals
 from .identity import ObjectRecord, ObjectTable
-from .merge import Merge, merge, render_proposals
+from .merge import Merge, merge
 from .model import Deva
 from .session import DevaSession, DevaSettings
 
-__all__ = ["Deva", "DevaSession", "DevaSettings", "Merge", "ObjectRecord", "ObjectTable", "merge", "render_proposals"]
+__all__ = [
+    "AssociationSession",
+    "Consensus",
+    "Detections",
+    "Deva",
+    "DevaSession",
+    "DevaSettings",
+    "Merge",
+    "ObjectRecord",
+    "ObjectTable",
+    "agreed",
+    "consensus",
+    "merge",
+    "pairwise_iou",
+    "render_proposals",
+]

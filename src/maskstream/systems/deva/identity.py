@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from maskstream.types import InputError, Segment, StateDict, Track
+from maskstream.types import Event, InputError, Segment, StateDict, Track
 
 
 @dataclass(slots=True)
@@ -25,6 +25,7 @@ class ObjectRecord:
         missed: detections in a row that did not confirm it.
         first: first frame it was visible on, or None.
         last: last frame it was visible on, or None.
+        written_id: the ``Segment.id`` it was written under last, or None.
     """
 
     track_id: int
@@ -36,6 +37,7 @@ class ObjectRecord:
     missed: int = 0
     first: int | None = None
     last: int | None = None
+    written_id: int | None = None
 
     def vote(self, category: int | None, score: float | None) -> None:
         """Count one observation; None says nothing."""
@@ -44,6 +46,11 @@ class ObjectRecord:
         if score is not None:
             self.score_sum += score
             self.score_count += 1
+
+    def vote_all(self, votes: Sequence[tuple[int | None, float | None]]) -> None:
+        """Count several observations, each a category and a score."""
+        for category, score in votes:
+            self.vote(category, score)
 
     @property
     def category(self) -> int | None:
@@ -54,10 +61,6 @@ class ObjectRecord:
     def score(self) -> float | None:
         """Mean of all scores; None without one."""
         return self.score_sum / self.score_count if self.score_count else None
-
-    def segment(self) -> Segment:
-        """How the object is written on a frame."""
-        return Segment(self.track_id, self.track_id, self.category, self.score, self.is_thing, self.prompt_id)
 
     def seen(self, frame_index: int) -> None:
         """Note that the object is visible on a frame."""
@@ -72,6 +75,7 @@ class ObjectTable:
         self._live: dict[int, ObjectRecord] = {}
         self._gone: dict[int, ObjectRecord] = {}
         self._reserved: set[int] = set()
+        self._written: dict[tuple[int | None, int | None], int] = {}  # by object (None: stuff) and category
 
     def __contains__(self, track_id: int) -> bool:
         return track_id in self._live
@@ -92,6 +96,10 @@ class ObjectTable:
         """Keep an id for an object that somebody has announced; it is not given out by itself."""
         self._reserved.add(track_id)
 
+    def is_reserved(self, track_id: int) -> bool:
+        """Whether somebody has announced this object, before it was found or after."""
+        return track_id in self._reserved
+
     def add(
         self, track_id: int | None = None, *, is_thing: bool | None = None, prompt_id: str | None = None
     ) -> ObjectRecord:
@@ -101,8 +109,7 @@ class ObjectTable:
             InputError: the id was used before.
         """
         if track_id is None:
-            taken = {*self._live, *self._gone, *self._reserved}
-            track_id = max(taken, default=0) + 1
+            track_id = self._free_id()
         elif track_id in self._live or track_id in self._gone:
             raise InputError(f"object {track_id} was used before: ids are never reused, give a new one")
         self._live[track_id] = ObjectRecord(track_id, is_thing, prompt_id)
@@ -118,8 +125,33 @@ class ObjectTable:
             if track_id not in self._live:
                 known = ", ".join(map(str, self._live)) or "none"
                 raise InputError(f"object {track_id} cannot be removed: it is not followed (followed: {known})")
-        for track_id in track_ids:
+        for track_id in dict.fromkeys(track_ids):
             self._gone[track_id] = self._live.pop(track_id)
+
+    def segments(self, track_ids: Sequence[int]) -> tuple[tuple[Segment, ...], list[int], list[Event]]:
+        """How objects are written on a frame, by their categories of now.
+
+        A track has one category where results are evaluated: an object whose category changes gets a new written id,
+        and gets the old one back when it changes back. Stuff has one id a category and video, so that several regions
+        of it are one segment (specification §12).
+
+        Returns:
+            The segments; for background and each object the label of its segment (0, then from 1); what changed.
+        """
+        segments: dict[int, Segment] = {}
+        labels, renamed = [0], []
+        for track_id in track_ids:
+            record = self._live[track_id]
+            before, record.written_id = record.written_id, self._id_for(record)
+            if before not in (None, record.written_id):
+                reason = f"its category is {record.category} now, so it is written as {record.written_id}"
+                renamed.append(Event("renamed", track_id, reason))
+            if record.written_id not in segments:
+                segments[record.written_id] = Segment(
+                    record.written_id, track_id, record.category, record.score, record.is_thing, record.prompt_id
+                )
+            labels.append(list(segments).index(record.written_id) + 1)
+        return tuple(segments.values()), labels, renamed
 
     def tracks(self) -> list[Track]:
         """Every object that was ever visible, by id."""
@@ -133,7 +165,8 @@ class ObjectTable:
     def state_dict(self) -> StateDict:
         """All records as plain data."""
         records = {name: [asdict(r) for r in store.values()] for name, store in self._stores().items()}
-        return {**records, "reserved": sorted(self._reserved)}
+        written = [[*key, written_id] for key, written_id in self._written.items()]
+        return {**records, "reserved": sorted(self._reserved), "written": written}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Undo `state_dict`."""
@@ -141,6 +174,20 @@ class ObjectTable:
             store.clear()
             store.update({plain["track_id"]: ObjectRecord(**plain) for plain in state[name]})
         self._reserved = set(state["reserved"])
+        self._written = {(track_id, category): written for track_id, category, written in state["written"]}
+
+    def _id_for(self, record: ObjectRecord) -> int:
+        """The written id of an object of this category; made when there is none."""
+        is_stuff = record.is_thing is False and record.category is not None
+        key = (None if is_stuff else record.track_id, record.category)
+        if key not in self._written:
+            unnamed = self._written.pop((record.track_id, None), None)
+            own = self._free_id() if record.track_id in self._written.values() else record.track_id
+            self._written[key] = unnamed or own
+        return self._written[key]
+
+    def _free_id(self) -> int:
+        return max((*self._live, *self._gone, *self._reserved, *self._written.values()), default=0) + 1
 
     def _stores(self) -> dict[str, dict[int, ObjectRecord]]:
         return {"live": self._live, "gone": self._gone}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from maskstream.types import Proposals, joint_histogram, resize_masks
+from maskstream.types import LabelMap, mask_overlaps
 
 GROUPS: tuple[bool | None, ...] = (None, False, True)
 """Unknown, stuff, thing: only segments of one group match, and a later group is painted over an earlier one."""
@@ -21,12 +22,16 @@ class Merge:
     Attributes:
         label_map: ``int32[h, w]``, 0 or n: objects are 1…N, and the k-th unmatched proposal is N + k.
         object_of_proposal: ``M`` positions in the objects (from 0), or None for a new object.
+        iou_of_proposal: of each proposal with its object; 0 for a new one.
         new: positions of the unmatched proposals, in the order of their labels.
+        refused: positions of the unmatched proposals for which there was no room.
     """
 
     label_map: Tensor = field(repr=False)
     object_of_proposal: tuple[int | None, ...]
+    iou_of_proposal: tuple[float, ...]
     new: tuple[int, ...]
+    refused: tuple[int, ...]
 
 
 def merge(
@@ -61,59 +66,57 @@ def merge(
         The merged label map and which proposal became which object.
     """
     n, m = len(object_groups), len(proposal_groups)
-    joint = joint_histogram(objects_hw, n, proposals_hw, m)
-    object_area, proposal_area = joint.sum(1)[1:], joint.sum(0)[1:]
-    intersection = joint[1:, 1:]
-    iou = intersection / (object_area[:, None] + proposal_area[None, :] - intersection).clamp_min(1)
-    same_group = torch.tensor(
-        [[group == other for other in proposal_groups] for group in object_groups], dtype=torch.bool
-    ).view(n, m)
-    matching = iou > iou_threshold
+    overlaps = mask_overlaps(LabelMap(objects_hw), n, LabelMap(proposals_hw), m)
+    shared_nm, object_area, proposal_area = overlaps.shared_gp, overlaps.areas_g.tolist(), overlaps.areas_p.tolist()
+    iou_nm = overlaps.iou_gp()
+    matching_nm = iou_nm > iou_threshold
     if part_threshold is not None:
-        matching |= intersection > part_threshold * proposal_area
-    matches = torch.nonzero(matching & same_group.to(iou.device)).tolist()
+        matching_nm |= shared_nm > part_threshold * overlaps.areas_p
+    same_group_nm = [[group is other for other in proposal_groups] for group in object_groups]
+    matching_nm &= np.array(same_group_nm, dtype=np.bool_).reshape(n, m)
 
     object_of_proposal: list[int | None] = [None] * m
-    sort_area = [*object_area.tolist(), *[0] * m]
-    for o, p in matches:
+    iou_of_proposal = [0.0] * m
+    sort_area = object_area
+    for o, p in np.argwhere(matching_nm).tolist():
         object_of_proposal[p] = o
-        sort_area[o] += int(proposal_area[p] - intersection[o, p])
+        iou_of_proposal[p] = float(iou_nm[o, p])
+        sort_area[o] += proposal_area[p] - int(shared_nm[o, p])
 
     preference = priorities or [0.0] * m
     unmatched = [p for p in range(m) if object_of_proposal[p] is None and proposal_area[p] > 0]
-    unmatched.sort(key=lambda p: (-preference[p], -int(proposal_area[p]), p))
+    unmatched.sort(key=lambda p: (-preference[p], -proposal_area[p], p))
     new = tuple(sorted(unmatched[:room]))
+    refused = () if room is None else tuple(sorted(unmatched[room:]))
 
-    # Every region gets its place in the painting order; a pixel goes to whichever of its two regions is painted last.
-    region_of_proposal = [object_of_proposal[p] for p in range(m)]
-    groups = list(object_groups)
-    for k, p in enumerate(new):
-        region_of_proposal[p] = n + k
-        sort_area[n + k] = int(proposal_area[p])
-        groups.append(proposal_groups[p])
+    region_of_proposal = object_of_proposal.copy()
+    for region, p in enumerate(new, start=n):
+        region_of_proposal[p] = region
+    sort_area += [proposal_area[p] for p in new]
+    groups = [*object_groups, *(proposal_groups[p] for p in new)]
     order = sorted(range(len(groups)), key=lambda r: (GROUPS.index(groups[r]), -sort_area[r], r))
-    place = {region: position for position, region in enumerate(order, start=1)}
-    device = objects_hw.device
-    place_of_object = torch.tensor([0, *(place[o] for o in range(n))], dtype=torch.int32, device=device)
-    place_of_proposal = torch.tensor(
-        [0, *(0 if r is None else place[r] for r in region_of_proposal)], dtype=torch.int32, device=device
-    )
-    label_of_place = torch.tensor([0, *(region + 1 for region in order)], dtype=torch.int32, device=device)
-    painted = torch.maximum(place_of_object[objects_hw], place_of_proposal[proposals_hw])
-    return Merge(label_of_place[painted], tuple(object_of_proposal), new)
+    label_map = paint([objects_hw, proposals_hw], [range(n), region_of_proposal], order)
+    return Merge(label_map, tuple(object_of_proposal), tuple(iou_of_proposal), new, refused)
 
 
-def render_proposals(proposals: Proposals, size_hw: tuple[int, int]) -> Tensor:
-    """Make proposals disjoint: painted by descending area, smaller on top (specification §10.1).
+def paint(maps_hw: Sequence[Tensor], region_of_label: Sequence[Sequence[int | None]], order: Sequence[int]) -> Tensor:
+    """Paint regions one over the other, each made of labels of several maps.
+
+    Args:
+        maps_hw: ``int32[h, w]`` each, 0 or n on its n-th label (from 1).
+        region_of_label: for each map the region (from 0) of its first label, its second …; None for one not painted.
+        order: the regions as they are painted, the last on top.
 
     Returns:
-        ``int32[h, w]``, 0 or n on the n-th proposal (from 1).
+        ``int32[h, w]``, 0 or r + 1 on region r.
     """
-    masks_nhw = proposals.masks_nhw
-    if masks_nhw.dtype != torch.bool or masks_nhw.shape[1:] != size_hw:
-        masks_nhw = resize_masks(masks_nhw, size_hw) >= 0.5
-    label_map = torch.zeros(size_hw, dtype=torch.int32, device=masks_nhw.device)
-    areas = masks_nhw.sum(dim=(1, 2)).tolist()
-    for position in sorted(range(len(areas)), key=lambda n: (-areas[n], n)):
-        label_map[masks_nhw[position]] = position + 1
-    return label_map
+    device = maps_hw[0].device
+    place = {region: position for position, region in enumerate(order, start=1)}
+    painted = torch.zeros(maps_hw[0].numel(), dtype=torch.int32, device=device)
+    for map_hw, regions in zip(maps_hw, region_of_label, strict=True):
+        places = [0, *(0 if region is None else place[region] for region in regions)]
+        place_of_label = torch.tensor(places, dtype=torch.int32, device=device)
+        # A pixel goes to whichever of its regions is painted last.
+        torch.maximum(painted, place_of_label.index_select(0, map_hw.flatten()), out=painted)
+    label_of_place = torch.tensor([0, *(region + 1 for region in order)], dtype=torch.int32, device=device)
+    return label_of_place.index_select(0, painted).view_as(maps_hw[0])

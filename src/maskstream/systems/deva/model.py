@@ -7,6 +7,7 @@ from typing import Any
 
 from maskstream.types import OBJECT, CategorySet, ImageSegmenter, InputError, Propagator, Task
 
+from .association import AssociationSession
 from .session import DevaSession, DevaSettings
 
 
@@ -51,7 +52,7 @@ class Deva:
         categories: CategorySet | str | None = None,
         soft: bool = False,
         seed: int = 0,
-    ) -> DevaSession:
+    ) -> DevaSession | AssociationSession:
         """Begin a video; see `VideoSegmenter.start`. Nothing here is random, so ``seed`` changes nothing.
 
         Raises:
@@ -63,12 +64,23 @@ class Deva:
         known = categories.name if isinstance(categories, CategorySet) else categories
         if known is not None and known not in self.label_spaces:
             raise InputError(f"unknown label space {known!r}; this model has: {', '.join(self.label_spaces)}")
+        found = None if known is None else self.label_spaces[known]
+        detector = None if task.is_prompted else self.detector
+        if detector and self.settings.temporal in ("mask-iou", "mask-iou-flow", "query"):
+            return AssociationSession(
+                self.propagator,
+                detector,
+                size_hw=size_hw,
+                association=self.settings.temporal,
+                categories=found,
+                min_score=self.settings.min_score,
+            )
         return DevaSession(
             self.propagator,
             size_hw=size_hw,
             prompter=self.prompter,
-            detector=None if task.is_prompted else self.detector,
+            detector=detector,
             settings=self.settings,
-            categories=None if known is None else self.label_spaces[known],
+            categories=found,
             soft=soft,
         )

@@ -1,47 +1,55 @@
-"""DEVA on one video, online: propagate every frame, let prompts and detections correct it (specification §5, §8, §9).
+"""DEVA on one video: propagate every frame, let prompts and detections correct it (specification §5, §7-9).
 
-frame ──► propagator.read ──► probabilities ──┬─► prompts on this frame: paste, memorise
-               ▲                              ├─► every `detection_every` frames: detect, merge, memorise
-               └────────── state ◄────────────┴─► argmax at source size ──► FrameSegmentation
+online         frame ──► read ──► probabilities ──┬─► prompts of this frame: paste, memorise
+                          ▲                       ├─► every `detection_every` frames: detect, merge, memorise
+                          └──────── state ◄───────┴─► argmax at source size ──► FrameSegmentation
+
+semi-online    the first `voting_frames` of every `detection_every` are held back and segmented; what they agree on,
+               aligned to the first of them, is merged there; then all of them go through as above.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from itertools import groupby
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from maskstream.types import (
-    BoxPrompt,
     CategorySet,
+    Event,
+    EventKind,
     Frame,
     FrameSegmentation,
     ImageSegmenter,
     InputError,
     LabelMap,
-    MaskPrompt,
+    MaskstreamWarning,
     ObjectPrompt,
-    PointPrompt,
     Prompt,
     Propagator,
-    ScribblePrompt,
-    StalePromptError,
+    Proposals,
     StateDict,
-    TextPrompt,
     Track,
     prompt_id,
     resize_masks,
 )
 
+from .consensus import ALPHA
+from .detections import Detections, agreed
 from .identity import ObjectTable
-from .merge import merge, render_proposals
+from .merge import Merge, merge
+from .prompting import PromptQueue, by
 
-_PROMPT_TYPES = {kind.__name__: kind for kind in (MaskPrompt, BoxPrompt, PointPrompt, ScribblePrompt)}
+Schedule: TypeAlias = Literal["online", "semi-online"]
+Temporal: TypeAlias = Literal["bidirectional", "short-track", "trust-image", "mask-iou", "mask-iou-flow", "query"]
+
+LONE_STANDS = -1e-3
+"""Cost of choosing a proposal (α) where there are too few frames for a vote: one without support is chosen too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,37 +57,80 @@ class DevaSettings:
     """How detections are taken in.
 
     Attributes:
-        detection_every: the image-level model runs on one frame in so many (d of specification §9).
-        max_missed: an object is dropped when more detections in a row than this did not confirm it (L of §8.3).
+        schedule: "online" merges the detections of one frame as they are, at once; "semi-online" waits for what several
+            frames agree on, so that a lone mistake is never believed (specification §9).
+        detection_every: detections are merged on one frame in so many (d of §9).
+        voting_frames: so many frames vote, semi-online (n of §9); results leave ``voting_frames - 1`` frames late.
+        alpha: cost of choosing a proposal in the vote (eq. 8).
+        max_missed: an object is dropped when more detections in a row than this did not confirm it (L of §8.3). The
+            paper drops it when L *is reached*, L = 5, which is 4 here; the authors' release when it is exceeded, 5.
         incremental: detections look only at what is not segmented yet, so an object is missed only when it is empty.
         max_objects: most objects followed at once through detection; None for any number.
         part_threshold: a detection of which a greater fraction lies within one object is a part of it, not an object of
             its own; None to go by overlap of both alone, as published.
         min_score: detections below this score are ignored; those without a score are not.
+        temporal: "bidirectional" as published. Table 6 of the paper compares it with: "short-track", which begins its
+            memory anew on every frame; "trust-image", which drops what no detection confirms at once; and tracking by
+            detection, "mask-iou", "mask-iou-flow" and "query" (see `AssociationSession`).
     """
 
+    schedule: Schedule = "online"
     detection_every: int = 5
+    voting_frames: int = 3
+    alpha: float = ALPHA
     max_missed: int = 5
     incremental: bool = False
     max_objects: int | None = None
     part_threshold: float | None = None
     min_score: float = 0.0
+    temporal: Temporal = "bidirectional"
+
+    def __post_init__(self) -> None:
+        if self.detection_every < 1 or self.voting_frames < 1:
+            raise InputError(
+                f"detection_every and voting_frames are at least 1, not {self.detection_every} and {self.voting_frames}"
+            )
+        if self.schedule == "semi-online" and self.voting_frames > self.detection_every:
+            raise InputError(
+                f"{self.voting_frames} frames cannot vote on every {self.detection_every}th: "
+                "voting_frames must not exceed detection_every"
+            )
+
+    @property
+    def latency(self) -> int:
+        """How many frames later than its frame a result leaves."""
+        return self.voting_frames - 1 if self.schedule == "semi-online" else 0
+
+
+@dataclass(slots=True, eq=False)
+class _Arrival:
+    """A frame that came and is not segmented yet.
+
+    Attributes:
+        frame: the frame.
+        features: of it, for the propagator.
+        proposals: what was found on it, or None where nobody looked.
+        removals: objects to stop following before it.
+    """
+
+    frame: Frame
+    features: Any
+    proposals: Proposals | None = None
+    removals: list[int] = field(default_factory=list)
 
 
 class DevaSession:
-    """One video through DEVA, results at once (latency 0). Satisfies the `Session` contract.
+    """One video through DEVA. Satisfies the `Session` contract.
 
     Args:
         propagator: carries masks between frames.
         size_hw: height and width of the video.
         prompter: turns boxes, points and scribbles into masks; without it only masks are taken.
-        detector: finds objects by itself; without it only prompted objects are followed.
+        detector: finds objects by itself; without it only prompted objects are followed, and nothing is held back.
         settings: how detections are taken in.
         categories: what the detector looks for.
         soft: return probabilities beside masks.
     """
-
-    latency = 0
 
     def __init__(
         self,
@@ -93,68 +144,83 @@ class DevaSession:
         soft: bool = False,
     ) -> None:
         self._propagator = propagator
-        self._prompter = prompter
         self._detector = detector
         self._settings = settings or DevaSettings()
         self._categories = categories
         self._size_hw = size_hw
         self._soft = soft
+        self.latency = self._settings.latency if detector else 0
         self._objects = ObjectTable()
         self._propagation = propagator.start()
-        self._pending: dict[int, list[ObjectPrompt]] = {}
+        self._prompts = PromptQueue(size_hw, prompter)
         self._context: deque[Any] = deque(maxlen=detector.context if detector else 0)
-        self._steps = 0
+        self._held: list[_Arrival] = []
+        self._removals: list[int] = []
+        self._events: list[Event] = []
+        self._since_key: int | None = None  # frames since detection last began
+        self._merges = 0
+        self._refused = False
         self._last_index = -1
+        self._last_emitted = -1
 
     def prompt(self, prompts: Sequence[Prompt]) -> None:
-        """Queue prompts for frames to come; see `Session.prompt`."""
-        accepted = [self._checked(prompt) for prompt in prompts]
+        """Queue prompts for frames that have not left yet; see `Session.prompt`."""
+        accepted = [self._prompts.checked(prompt, emitted=self._last_emitted) for prompt in prompts]
+        for prompt in accepted:
+            if self._objects.was_removed(prompt.object_id) or prompt.object_id in self._leaving():
+                raise InputError(f"object {prompt.object_id} was removed: ids are never reused, give a new one")
         for prompt in accepted:
             self._objects.reserve(prompt.object_id)
-            self._pending.setdefault(prompt.frame_index, []).append(prompt)
+        self._prompts.add(accepted)
 
     def remove(self, object_ids: Sequence[int]) -> None:
-        """Stop following objects; see `Session.remove`."""
-        self._objects.remove(object_ids)
-        self._propagation = self._propagator.remove(self._propagation, object_ids)
+        """Stop following objects from the next frame on; see `Session.remove`."""
+        followed = [track_id for track_id in self._objects.ids if track_id not in self._leaving()]
+        for object_id in object_ids:
+            if object_id not in followed:
+                known = ", ".join(map(str, followed)) or "none"
+                raise InputError(f"object {object_id} cannot be removed: it is not followed (followed: {known})")
+        self._removals += dict.fromkeys(object_ids)
 
     def step(self, frame: Frame, *, force_key: bool = False) -> list[FrameSegmentation]:
-        """Segment the next frame.
+        """Segment the next frame; results of it and of frames held back leave together.
+
+        Args:
+            frame: the next frame.
+            force_key: detect on it though it is not its turn; the turns are counted from here.
 
         Raises:
             InputError: the frame is of another size, or comes out of order.
         """
-        if frame.size_hw != self._size_hw:
-            raise InputError(
-                f"frame {frame.index} is {_by(frame.size_hw)} but the video began at {_by(self._size_hw)}: "
-                "all frames of a video must be of one size"
-            )
-        if frame.index <= self._last_index:
-            raise InputError(f"frame {frame.index} came after frame {self._last_index}: frames must come in order")
-        self._refuse_skipped_prompts(frame.index)
-
-        features = self._propagator.encode(frame)
-        self._propagation, probabilities = self._propagator.read(self._propagation, features)
-        given = self._pending.pop(frame.index, [])
-        exact: dict[int, Tensor] = {}
-        if self._detector is not None:
-            probabilities = self._detect(frame, features, probabilities, force_key=force_key)
-        if given:
-            exact = self._prompted_masks(frame, given, probabilities)
-            probabilities = self._paste(features, probabilities, exact, given)
-        self._steps += 1
+        check_arrival(frame, self._size_hw, self._last_index)
+        self._prompts.refuse_skipped(frame.index, [arrival.frame.index for arrival in self._held])
+        arrival = _Arrival(frame, self._propagator.encode(frame), removals=self._removals)
+        self._removals = []
         self._last_index = frame.index
-        return [self._result(frame.index, probabilities, exact)]
+        if self._detector is None:
+            return [self._segment(arrival, None)]
+        results = []
+        if force_key or self._since_key is None or self._since_key + 1 >= self._settings.detection_every:
+            results = self._let_go()
+            self._since_key = 0
+        else:
+            self._since_key += 1
+        looks = self._since_key <= self.latency
+        arrival.proposals = self._look(arrival, segment=looks)
+        if self._settings.schedule == "online":
+            detections = None if arrival.proposals is None else self._detections(arrival)
+            return [self._segment(arrival, detections)]
+        if not looks:
+            return [*results, self._segment(arrival, None)]
+        self._held.append(arrival)
+        if self._since_key == self.latency:
+            results += self._vote(lone_stands=self._settings.voting_frames == 1)
+        return results
 
     def finish(self) -> Iterator[FrameSegmentation]:
-        """Nothing is held back; complains of prompts whose frame never came."""
-        if self._pending:
-            index = min(self._pending)
-            raise InputError(
-                f"the prompt for object {self._pending[index][0].object_id} is on frame {index}, "
-                f"but the video ended at frame {self._last_index}"
-            )
-        yield from ()
+        """What is still held back."""
+        yield from self._let_go()
+        self._prompts.refuse_leftover(self._last_index)
 
     def tracks(self) -> list[Track]:
         """Every object that was ever visible."""
@@ -165,123 +231,80 @@ class DevaSession:
         return {
             "propagation": self._propagator.state_dict(self._propagation),
             "objects": self._objects.state_dict(),
-            "pending": [_prompt_to_plain(prompt) for prompts in self._pending.values() for prompt in prompts],
+            "prompts": self._prompts.state_dict(),
             "context": list(self._context),
-            "steps": self._steps,
+            "held": [_to_plain(arrival) for arrival in self._held],
+            "removals": list(self._removals),
+            "since_key": self._since_key,
+            "merges": self._merges,
+            "refused": self._refused,
             "last_index": self._last_index,
+            "last_emitted": self._last_emitted,
         }
 
     def load_state_dict(self, state: StateDict) -> None:
         """Continue where `state_dict` was taken; prompts queued meanwhile are replaced by those of the state."""
         self._propagation = self._propagator.load_state_dict(state["propagation"])
         self._objects.load_state_dict(state["objects"])
-        self._pending = {}
-        for plain in state["pending"]:
-            prompt = _prompt_from_plain(plain)
-            self._pending.setdefault(prompt.frame_index, []).append(prompt)
+        self._prompts.load_state_dict(state["prompts"])
         self._context.clear()
         self._context.extend(state["context"])
-        self._steps = state["steps"]
+        self._held = [_from_plain(plain, self._propagator) for plain in state["held"]]
+        self._removals = list(state["removals"])
+        self._since_key = state["since_key"]
+        self._merges = state["merges"]
+        self._refused = state["refused"]
         self._last_index = state["last_index"]
+        self._last_emitted = state["last_emitted"]
 
-    # ------------------------------------------------------------------ prompts
+    # ------------------------------------------------------------- one frame
 
-    def _checked(self, prompt: Prompt) -> ObjectPrompt:
-        """The prompt itself, once it is known to fit the video and the parts this session has."""
-        if isinstance(prompt, TextPrompt):
-            raise InputError(f"the text prompt {prompt.text!r} needs a model that reads text; this one takes masks, "
-                             "boxes, points and scribbles")  # fmt: skip
-        if prompt.frame_index <= self._last_index:
-            raise StalePromptError(
-                f"the prompt for object {prompt.object_id} is on frame {prompt.frame_index}, "
-                f"but frames up to {self._last_index} were already emitted"
-            )
-        if self._objects.was_removed(prompt.object_id):
-            raise InputError(f"object {prompt.object_id} was removed: ids are never reused, give a new one")
-        if isinstance(prompt, MaskPrompt):
-            size_hw = (prompt.mask.shape[0], prompt.mask.shape[1])
-            if size_hw != self._size_hw:
-                raise InputError(
-                    f"the mask for object {prompt.object_id} on frame {prompt.frame_index} is {_by(size_hw)} "
-                    f"but the video is {_by(self._size_hw)}: resize the mask to the video"
-                )
-            return prompt
-        if self._prompter is None:
-            raise InputError(f"{type(prompt).__name__} of object {prompt.object_id}: this model takes masks only")
-        self._check_inside(prompt)
-        return prompt
+    def _segment(self, arrival: _Arrival, detections: Detections | None) -> FrameSegmentation:
+        """One frame from arrival to result."""
+        self._drop([i for i in arrival.removals if i in self._objects], "removed", "a person took it away")
+        features = arrival.features
+        self._propagation, probabilities = self._propagator.read(self._propagation, features)
+        if detections is not None:
+            probabilities = self._incorporate(features, probabilities, detections)
+        prompts = [p for p in self._prompts.pop(arrival.frame.index) if not self._objects.was_removed(p.object_id)]
+        exact: dict[int, Tensor] = {}
+        if prompts:
+            exact = self._prompts.masks(arrival.frame, prompts, lambda i: self._current_mask(i, probabilities))
+            probabilities = self._paste(features, probabilities, exact, prompts)
+        if self._settings.temporal == "short-track":
+            ids = self._propagator.object_ids(self._propagation)
+            self._propagation = self._propagator.write(self._propagator.start(), features, probabilities[1:], ids)
+        self._last_emitted = arrival.frame.index
+        return self._result(arrival.frame.index, probabilities, exact)
 
-    def _check_inside(self, prompt: BoxPrompt | PointPrompt | ScribblePrompt) -> None:
-        """A box may reach one pixel over the border, as detectors round; a point may not."""
-        height, width = self._size_hw
-        if isinstance(prompt, BoxPrompt):
-            x0, y0, x1, y1 = prompt.box_xyxy
-            if min(x0, y0) < -1 or x1 > width + 1 or y1 > height + 1:
-                raise InputError(
-                    f"the box {x0:g},{y0:g},{x1:g},{y1:g} of object {prompt.object_id} on frame {prompt.frame_index} "
-                    f"reaches outside the video, which is {width} wide and {height} high"
-                )
-            return
-        for x, y in prompt.points_xy if isinstance(prompt, PointPrompt) else prompt.stroke_xy:
-            if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
-                raise InputError(
-                    f"the point {x:g},{y:g} of object {prompt.object_id} on frame {prompt.frame_index} "
-                    f"is outside the video, which is {width} wide and {height} high"
-                )
+    def _leaving(self) -> set[int]:
+        """Objects that are to be removed on frames that came or are to come."""
+        return {i for removals in (self._removals, *(arrival.removals for arrival in self._held)) for i in removals}
 
-    def _refuse_skipped_prompts(self, frame_index: int) -> None:
-        skipped = [index for index in self._pending if index < frame_index]
-        if skipped:
-            prompt = self._pending[min(skipped)][0]
-            raise InputError(
-                f"the prompt for object {prompt.object_id} is on frame {prompt.frame_index}, which is not among the "
-                f"frames being segmented (the next one is {frame_index})"
-            )
+    def _drop(self, track_ids: Sequence[int], kind: EventKind, reason: str) -> None:
+        if track_ids:
+            self._objects.remove(track_ids)
+            self._propagation = self._propagator.remove(self._propagation, track_ids)
+            self._events += [Event(kind, track_id, reason) for track_id in track_ids]
 
-    def _prompted_masks(
-        self, frame: Frame, prompts: Sequence[ObjectPrompt], probabilities: Tensor
-    ) -> dict[int, Tensor]:
-        """Masks ``bool[H, W]`` of the prompted objects at source size; a pixel belongs to the last one that has it."""
-        in_order = sorted(
-            prompts, key=lambda prompt: list(dict.fromkeys(p.object_id for p in prompts)).index(prompt.object_id)
-        )
-        masks: dict[int, Tensor] = {}
-        to_segment: list[ObjectPrompt] = []
-        for object_id, group in groupby(in_order, key=lambda prompt: prompt.object_id):
-            own = list(group)
-            mask_prompts = [prompt for prompt in own if isinstance(prompt, MaskPrompt)]
-            if mask_prompts:
-                last = mask_prompts[-1]
-                masks[object_id] = last.mask if last.void is None else last.mask & ~last.void
-            if len(mask_prompts) == len(own):
-                continue
-            refines = any(isinstance(p, PointPrompt | ScribblePrompt) and p.add for p in own)
-            if refines and not mask_prompts and object_id in self._objects:
-                own.insert(0, MaskPrompt(frame.index, object_id, self._current_mask(object_id, probabilities)))
-            to_segment += own
-        if to_segment and self._prompter is not None:
-            (features,) = self._prompter.encode([frame])
-            proposals = self._prompter.segment(features, to_segment)
-            segmented = resize_masks(proposals.masks_nhw, self._size_hw) >= 0.5
-            masks.update(zip(dict.fromkeys(prompt.object_id for prompt in to_segment), segmented, strict=True))
-        ids = list(masks)
-        for position, object_id in enumerate(ids):
-            for later in ids[position + 1 :]:
-                masks[object_id] = masks[object_id] & ~masks[later]
-        return masks
-
-    def _current_mask(self, object_id: int, probabilities: Tensor) -> Tensor:
-        channel = self._propagator.object_ids(self._propagation).index(object_id) + 1
-        return _labels(resize_masks(probabilities, self._size_hw)) == channel
+    def _current_mask(self, object_id: int, probabilities: Tensor) -> Tensor | None:
+        ids = self._propagator.object_ids(self._propagation)
+        if object_id not in ids:
+            return None
+        return most_probable(resize_masks(probabilities, self._size_hw)) == ids.index(object_id) + 1
 
     def _paste(
         self, features: Any, probabilities: Tensor, exact: dict[int, Tensor], prompts: Sequence[ObjectPrompt]
     ) -> Tensor:
         """Memorise the prompted masks and put them into the probabilities (specification §5.1, step 4)."""
+        known = set(self._objects.ids)
         for prompt in prompts:
             if prompt.object_id not in self._objects:
                 self._objects.add(prompt.object_id, is_thing=prompt.is_thing, prompt_id=prompt_id(prompt))
             self._objects[prompt.object_id].vote(prompt.category, None)
+        for object_id in exact:
+            kind: EventKind = "corrected" if object_id in known else "born"
+            self._events.append(Event(kind, object_id, "a person gave its mask"))
         size_hw = (probabilities.shape[1], probabilities.shape[2])
         masks_nhw = resize_masks(torch.stack(list(exact.values())), size_hw).to(probabilities.device)
         before = self._propagator.object_ids(self._propagation)
@@ -292,67 +315,143 @@ class DevaSession:
         foreground = [followed[object_id] for object_id in self._propagator.object_ids(self._propagation)]
         return torch.stack([1 - torch.stack(foreground).sum(0).clamp_max(1), *foreground])
 
-    # --------------------------------------------------------------- detections
+    # ------------------------------------------------------------- detection
 
-    def _detect(self, frame: Frame, features: Any, probabilities: Tensor, *, force_key: bool) -> Tensor:
-        """Keep the detector's context; when it is due, merge what it finds (specification §8)."""
+    def _look(self, arrival: _Arrival, *, segment: bool) -> Proposals | None:
+        """What the detector proposes on a frame; its context is kept on every frame."""
         assert self._detector is not None
-        due = force_key or self._steps % self._settings.detection_every == 0
-        if not due and self._detector.context == 0:
-            return probabilities
-        (seen,) = self._detector.encode([frame])
-        if due:
-            probabilities = self._incorporate(seen, features, probabilities)
+        if not segment and self._detector.context == 0:
+            return None
+        (seen,) = self._detector.encode([arrival.frame])
+        proposals = None
+        if segment:
+            covered = None
+            if self._settings.incremental:
+                _, probabilities = self._propagator.read(self._propagation, arrival.features, advance=False)
+                covered = most_probable(probabilities) > 0
+            proposals = self._detector.segment(
+                seen, context=list(self._context), categories=self._categories, exclude=covered
+            )
+            proposals = proposals.keep([s is None or s >= self._settings.min_score for s in proposals.scores])
         self._context.append(seen)
-        return probabilities
+        return proposals
 
-    def _incorporate(self, seen: Any, features: Any, probabilities: Tensor) -> Tensor:
-        assert self._detector is not None
+    def _detections(self, arrival: _Arrival, key: _Arrival | None = None) -> Detections:
+        """What was found on a frame, at the propagator's resolution; seen from the key frame when that is another."""
+        assert arrival.proposals is not None
+        found = Detections.of_frame(arrival.proposals, self._propagator.size_hw(arrival.features))
+        if key is None or key is arrival or not len(found):
+            return found
+        masks_nhw = LabelMap(found.label_map).masks_nhw(len(found))
+        aligned = self._propagator.align(arrival.features, masks_nhw, key.features)
+        return Detections(most_probable(aligned), found.groups, found.votes)
+
+    def _vote(self, *, lone_stands: bool) -> list[FrameSegmentation]:
+        """Merge what the frames held back agree on into the first of them, and let all of them go."""
+        clip, self._held = self._held, []
+        alpha = LONE_STANDS if lone_stands else self._settings.alpha
+        detections, exact = agreed([self._detections(arrival, clip[0]) for arrival in clip], alpha=alpha)
+        if not exact:
+            warnings.warn(
+                f"frame {clip[0].frame.index}: the vote on {sum(len(a.proposals or ()) for a in clip)} proposals took "
+                "too long and was decided greedily in part",
+                MaskstreamWarning,
+                stacklevel=2,
+            )
+        first = self._segment(clip[0], detections)
+        return [first, *(self._segment(arrival, None) for arrival in clip[1:])]
+
+    def _let_go(self) -> list[FrameSegmentation]:
+        """Frames held back of which too few came for a vote: propagated, or taken at their word in a video that has
+        never seen a vote, as it may be shorter than one (specification §9)."""
+        if self._held and self._merges == 0:
+            return self._vote(lone_stands=True)
+        held, self._held = self._held, []
+        return [self._segment(arrival, None) for arrival in held]
+
+    def _incorporate(self, features: Any, probabilities: Tensor, detections: Detections) -> Tensor:
+        """Merge detections into what was propagated, and memorise the result (specification §5.2, §8)."""
         settings = self._settings
-        size_hw = (probabilities.shape[1], probabilities.shape[2])
-        objects_hw = _labels(probabilities)
-        covered = objects_hw > 0 if settings.incremental else None
-        proposals = self._detector.segment(
-            seen, context=list(self._context), categories=self._categories, exclude=covered
-        )
-        proposals = proposals.keep([score is None or score >= settings.min_score for score in proposals.scores])
-
+        objects_hw = most_probable(probabilities)
         ids = list(self._objects.ids)
-        room = None if settings.max_objects is None else max(settings.max_objects - len(ids), 0)
-        merged = merge(
-            objects_hw,
-            [self._objects[track_id].is_thing for track_id in ids],
-            render_proposals(proposals, size_hw).to(objects_hw.device),
-            proposals.is_thing,
-            priorities=[score or 0.0 for score in proposals.scores],
-            room=room,
-            part_threshold=settings.part_threshold,
-        )
+        merged = self._merge(objects_hw, ids, detections)
+        if settings.temporal == "trust-image":
+            matched = {o for o in merged.object_of_proposal if o is not None}
+            unconfirmed = [i for n, i in enumerate(ids) if n not in matched and not self._objects.is_reserved(i)]
+            kept = [n for n, i in enumerate(ids, start=1) if i not in unconfirmed]
+            lookup = torch.zeros(len(ids) + 1, dtype=torch.int32, device=objects_hw.device)
+            lookup[kept] = torch.arange(1, len(kept) + 1, dtype=torch.int32, device=objects_hw.device)
+            objects_hw, ids = lookup[objects_hw], [ids[n - 1] for n in kept]
+            self._drop(unconfirmed, "deleted", "no detection confirms it, and detections are trusted")
+            merged = self._merge(objects_hw, ids, detections)
+        self._merges += 1
+
         area = torch.bincount(merged.label_map.flatten(), minlength=len(ids) + len(merged.new) + 1).tolist()
         label_of_id = {track_id: label for label, track_id in enumerate(ids, start=1)}
+        confirmed = set()
         for proposal, position in enumerate(merged.object_of_proposal):
             if position is not None:
-                self._objects[ids[position]].vote(proposals.categories[proposal], proposals.scores[proposal])
-        matched = {position for position in merged.object_of_proposal if position is not None}
-        self._count_misses(ids, matched, area)
-        confirmed = {ids[position] for position in matched}
+                self._note_match(ids[position], merged.iou_of_proposal[proposal], detections.votes[proposal])
+                confirmed.add(ids[position])
+        self._count_misses(ids, confirmed, area)
         for k, proposal in enumerate(merged.new):
             label = len(ids) + k + 1
             if area[label] > 0:
-                record = self._objects.add(is_thing=proposals.is_thing[proposal])
-                record.vote(proposals.categories[proposal], proposals.scores[proposal])
+                record = self._objects.add(is_thing=detections.groups[proposal])
+                record.vote_all(detections.votes[proposal])
                 label_of_id[record.track_id] = label
                 confirmed.add(record.track_id)
+                seen = _plural(len(detections.votes[proposal]), "frame")
+                self._events.append(Event("born", record.track_id, f"detected on {seen}, matches no object"))
+        self._refuse(len(merged.refused))
         return self._memorise_merge(features, merged.label_map, label_of_id, confirmed)
 
-    def _count_misses(self, ids: Sequence[int], matched: set[int], area: Sequence[int]) -> None:
-        """Specification §8.3: prompted objects are the user's, and are never dropped for being missed."""
+    def _merge(self, objects_hw: Tensor, ids: Sequence[int], detections: Detections) -> Merge:
+        room = None if self._settings.max_objects is None else max(self._settings.max_objects - len(ids), 0)
+        return merge(
+            objects_hw,
+            [self._objects[track_id].is_thing for track_id in ids],
+            detections.label_map.to(objects_hw.device),
+            detections.groups,
+            priorities=detections.scores,
+            room=room,
+            part_threshold=self._settings.part_threshold,
+        )
+
+    def _note_match(self, track_id: int, iou: float, votes: Sequence[tuple[int | None, float | None]]) -> None:
+        self._objects[track_id].vote_all(votes)
+        event = (
+            Event("matched", track_id, f"detected on {_plural(len(votes), 'frame')}, IoU {iou:.2f}")
+            if iou > 0.5
+            else Event("joined", track_id, f"a detection on {_plural(len(votes), 'frame')} lies within it")
+        )
+        self._events.append(event)
+
+    def _count_misses(self, ids: Sequence[int], confirmed: set[int], area: Sequence[int]) -> None:
+        """Specification §8.3. What was ever prompted is the user's, and is never dropped for being missed."""
         for position, track_id in enumerate(ids):
             record = self._objects[track_id]
-            confirmed = position in matched or (self._settings.incremental and area[position + 1] > 0)
-            record.missed = 0 if confirmed else record.missed + 1
-            if record.missed > self._settings.max_missed and record.prompt_id is None:
-                self.remove([track_id])
+            if track_id in confirmed or (self._settings.incremental and area[position + 1] > 0):
+                record.missed = 0
+                continue
+            record.missed += 1
+            if record.missed > self._settings.max_missed and not self._objects.is_reserved(track_id):
+                self._drop([track_id], "deleted", f"{_plural(record.missed, 'detection')} in a row did not find it")
+            else:
+                self._events.append(
+                    Event("missed", track_id, f"{_plural(record.missed, 'detection')} in a row did not find it")
+                )
+
+    def _refuse(self, count: int) -> None:
+        """Tell that there was no room for detections; as a warning, once."""
+        self._events += [Event("refused", None, f"{self._settings.max_objects} objects are followed already")] * count
+        if count and not self._refused:
+            self._refused = True
+            warnings.warn(
+                f"{self._settings.max_objects} objects are followed; what else is found is ignored until one is gone",
+                MaskstreamWarning,
+                stacklevel=2,
+            )
 
     def _memorise_merge(
         self, features: Any, label_map: Tensor, label_of_id: dict[int, int], confirmed: set[int]
@@ -371,11 +470,11 @@ class DevaSession:
             )
         return torch.cat([1 - masks_nhw.sum(0, keepdim=True), masks_nhw])
 
-    # ------------------------------------------------------------------- output
+    # ---------------------------------------------------------------- output
 
     def _result(self, frame_index: int, probabilities: Tensor, exact: dict[int, Tensor]) -> FrameSegmentation:
         ids = self._propagator.object_ids(self._propagation)
-        label_map = _labels(resize_masks(probabilities, self._size_hw))
+        label_map = most_probable(resize_masks(probabilities, self._size_hw))
         for object_id, mask in exact.items():
             channel = ids.index(object_id) + 1
             label_map[label_map == channel] = 0
@@ -384,29 +483,60 @@ class DevaSession:
         for object_id, area in zip(ids, visible, strict=True):
             if area:
                 self._objects[object_id].seen(frame_index)
+        segments, label_of_channel, renamed = self._objects.segments(ids)
+        if label_of_channel != list(range(len(ids) + 1)):  # several regions of one kind of stuff are one segment
+            lookup = torch.tensor(label_of_channel, device=label_map.device)
+            label_map = lookup.int()[label_map]
+            probabilities = probabilities.new_zeros((len(segments) + 1, *probabilities.shape[1:])).index_add_(
+                0, lookup, probabilities
+            )
+        self._events += renamed
+        events, self._events = tuple(self._events), []
         return FrameSegmentation(
             frame_index,
             self._size_hw,
-            tuple(self._objects[object_id].segment() for object_id in ids),
+            segments,
             LabelMap(label_map),
             probabilities.half() if self._soft else None,
+            events=events,
         )
 
 
-def _labels(probabilities: Tensor) -> Tensor:
+def check_arrival(frame: Frame, size_hw: tuple[int, int], last_index: int) -> None:
+    """Complain of a frame that is of another size than the video, or comes out of order."""
+    if frame.size_hw != size_hw:
+        raise InputError(
+            f"frame {frame.index} is {by(frame.size_hw)} but the video began at {by(size_hw)}: "
+            "all frames of a video must be of one size"
+        )
+    if frame.index <= last_index:
+        raise InputError(f"frame {frame.index} came after frame {last_index}: frames must come in order")
+
+
+def most_probable(probabilities: Tensor) -> Tensor:
     """``int32[H, W]``, the most probable channel. ``max`` finds it five times faster than ``argmax`` on a CPU."""
     return probabilities.max(0).indices.int()
 
 
-def _by(size_hw: tuple[int, int]) -> str:
-    return f"{size_hw[0]}×{size_hw[1]}"
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _prompt_to_plain(prompt: ObjectPrompt) -> StateDict:
-    return {"type": type(prompt).__name__} | {field.name: getattr(prompt, field.name) for field in fields(prompt)}
+def _to_plain(arrival: _Arrival) -> StateDict:
+    """Features are left out: they are made again."""
+    proposals = arrival.proposals
+    return {
+        "index": arrival.frame.index,
+        "timestamp": arrival.frame.timestamp,
+        "image": torch.from_numpy(arrival.frame.image),
+        "removals": list(arrival.removals),
+        "proposals": None
+        if proposals is None
+        else {each.name: getattr(proposals, each.name) for each in fields(Proposals)},
+    }
 
 
-def _prompt_from_plain(plain: StateDict) -> ObjectPrompt:
-    arguments = {name: value for name, value in plain.items() if name != "type"}
-    prompt: ObjectPrompt = _PROMPT_TYPES[plain["type"]](**arguments)
-    return prompt
+def _from_plain(plain: StateDict, propagator: Propagator[Any, Any]) -> _Arrival:
+    frame = Frame(plain["index"], plain["timestamp"], plain["image"].numpy())
+    proposals = None if plain["proposals"] is None else Proposals(**plain["proposals"])
+    return _Arrival(frame, propagator.encode(frame), proposals, list(plain["removals"]))
