@@ -1,26 +1,47 @@
-"""How much faster the metrics are than a straightforward implementation in the shape of the official tools.
+"""How much faster the metrics are than the official programs, or than plain code in their shape; and their memory.
 
-    python benchmarks/metrics.py
+    python benchmarks/metrics.py [--official CHECKOUTS [--python PYTHON]]
+    python benchmarks/metrics.py --memory
 
-Renders moving shapes, scores one perturbed copy of them twice, by `maskstream.metrics` and by the plain code below,
-and demands that all numbers agree. The plain code does what the official tools do: VPQ scans the pixels of every
-window again, STQ makes a mask a class, VIS AP intersects run-length codes pair by pair, J & F dilates the whole
-picture once an object. It shares no code with the library.
+Renders moving shapes, scores a perturbed copy of them by `maskstream.metrics` and by other programs, and demands that
+all numbers agree.
 
-Both sides start from decoded masks, or run-length codes for VIS AP, and end with the final numbers; neither reads or
-decodes a file. Times are processor time of one thread, the best of five runs taken in turn. Ends with exit code 1 when
-a ratio is below its target.
+With ``--official``, the other programs are the official ones. CHECKOUTS is a folder with checkouts of
+hkchengrex/Tracking-Anything-with-DEVA, google-research/deeplab2, youtubevos/cocoapi and
+davisvideochallenge/davis2017-evaluation, each named as its repository. Each program runs in a process of its own, with
+PYTHON if it needs packages that are not here; `metrics_official.py` says what is called and what is left out.
+
+Without it, there is only the plain code below, which does what the official programs do: VPQ scans the pixels of every
+window again, STQ makes a mask a class, VIS AP intersects run-length codes pair by pair, J & F dilates the whole picture
+once an object. It shares no code with the library.
+
+All sides start from what is in memory and end with the final numbers; none decodes a file. The library starts from the
+pictures of VIPSeg, colours and all, where the official program does (VPQ, and STQ as on VIPSeg), from its own label
+maps for STQ and J & F, and from run-length codes for VIS AP. Times are processor time of one thread, the best of five
+runs taken in turn. Ends with exit code 1 when a ratio is below its target: to the official program where it was run.
+
+With ``--memory``, VPQ scores more and more videos, and the most memory so far is printed; exit code 1 when it grows by
+more than one video.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
+import os
+import resource
+import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
+from itertools import product, starmap
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -41,14 +62,19 @@ from maskstream.types import RLE, Category, CategorySet, FrameAnnotation, FrameS
 
 SIZE = (480, 854)
 RUNS = 5
+TOLERANCE = 1e-12
+REPOSITORIES = ("Tracking-Anything-with-DEVA", "deeplab2", "cocoapi", "davis2017-evaluation")
 THINGS, CLASSES = 58, 124
 CATEGORIES = CategorySet("124 classes", tuple(Category(n, str(n), is_thing=n < THINGS) for n in range(CLASSES)))
 
 Labels = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 Ids = NDArray[np.int64]
+Pictures = NDArray[np.uint8]
 Scores = dict[str, float]
-Frames = Sequence[tuple[FrameAnnotation, FrameSegmentation]]
+Frames = Iterable[tuple[FrameAnnotation, FrameSegmentation]]
+Run = Callable[[], tuple[float, Scores]]
+"""Scores once; gives the processor time in seconds, and the numbers."""
 
 
 @dataclass(frozen=True)
@@ -59,46 +85,136 @@ class Side:
     category_of: Mapping[int, int]
 
 
+Videos = Sequence[tuple[Side, Side]]
+
+
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; times are seconds of the whole run."""
+    """One line of the table: seconds of a whole run by side ("plain", "official", "ours")."""
 
     metric: str
-    plain: float
-    ours: float
+    seconds: Mapping[str, float]
     frames: int
     target: float
 
+    @property
+    def ratios(self) -> dict[str, float]:
+        """How many times as long as ours the other sides take."""
+        return {side: seconds / self.seconds["ours"] for side, seconds in self.seconds.items() if side != "ours"}
+
+
+@dataclass(frozen=True)
+class Official:
+    """Where the official programs are, and which Python runs them."""
+
+    checkouts: Path
+    python: str
+
+    @contextmanager
+    def running(self, program: str, data: Path) -> Iterator[Run]:
+        """A program of `metrics_official.py`, waiting for its turns in a process of its own."""
+        script = Path(__file__).with_name("metrics_official.py")
+        command = [self.python, str(script), program, str(self.checkouts), str(data)]
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=one_thread
+        ) as process:
+            asked, answered = process.stdin, process.stdout
+            assert asked is not None and answered is not None
+
+            def run() -> tuple[float, Scores]:
+                print("run", file=asked, flush=True)
+                answer = answered.readline()
+                if not answer:
+                    raise RuntimeError(f"the official program for {program} ended; its own message is above")
+                seconds, scores = json.loads(answer)
+                return seconds, scores
+
+            yield run
+
 
 def main() -> None:
-    """Time all four and print the table."""
+    """Time everything and print the table, or print memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--official", type=Path, metavar="CHECKOUTS")
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    rows = [vpq(), stq(), vis_ap(), jf()]
-    print(f"{'metric':34} {'plain':>10} {'ours':>10} {'ratio':>7} {'target':>7}   (ms a frame)")
+    if options.memory:
+        sys.exit(not memory_is_bounded())
+    official = Official(options.official.resolve(), options.python) if options.official else None
+    missing = [name for name in REPOSITORIES if official and not (official.checkouts / name).is_dir()]
+    if missing:
+        parser.error(f"{options.official} has no folder {missing[0]}: it must hold {', '.join(REPOSITORIES)}")
+    rows = [
+        vpq(official),
+        stq(official),
+        stq_vipseg(official),
+        vis_ap(official, videos=3, objects=10, guesses=10),
+        vis_ap(official, videos=20, objects=2, guesses=5),
+        jf(official, objects=6),
+        jf(official, objects=2),
+    ]
+    print(f"{'ms a frame, and ratio to ours':32} {'ours':>6} {'plain':>15} {'official':>15} {'target':>7}")
     for row in rows:
-        plain, ours = (1000 * seconds / row.frames for seconds in (row.plain, row.ours))
-        print(f"{row.metric:34} {plain:10.2f} {ours:10.2f} {plain / ours:6.1f}× {row.target:6.0f}×")
-    sys.exit(any(row.plain < row.target * row.ours for row in rows))
+        cells = {side: 1000 * seconds / row.frames for side, seconds in row.seconds.items()}
+        others = "".join(
+            f" {cells[side]:7.1f} {row.ratios[side]:6.1f}×" if side in cells else f"{'–':>16}"
+            for side in ("plain", "official")
+        )
+        print(f"{row.metric:32} {cells['ours']:6.2f}{others} {row.target:6.0f}×")
+    sys.exit(any(list(row.ratios.values())[-1] < row.target for row in rows if row.ratios))
 
 
-def timed(run: Callable[[], Scores]) -> tuple[float, Scores]:
+def timed(score: Callable[[], Scores]) -> tuple[float, Scores]:
     """Processor time of one run, and what it gave."""
     start = time.process_time()
-    scores = run()
+    scores = score()
     return time.process_time() - start, scores
 
 
-def compare(metric: str, plain: Callable[[], Scores], ours: Callable[[], Scores], frames: int, target: float) -> Row:
-    """Time both and demand that everything the plain code computes is the same."""
-    # In turn, so that what else the machine does meets both.
-    runs = [(timed(plain), timed(ours)) for _ in range(RUNS)]
-    expected, found = runs[0][0][1], runs[0][1][1]
-    for name, value in expected.items():
-        if not math.isclose(found[name], value, rel_tol=0, abs_tol=1e-12):
-            raise AssertionError(f"{metric}: {name} is {found[name]!r}, but {value!r} by the plain code")
-    print(f"{metric}: {len(expected)} numbers agree, first {next(iter(expected.items()))}", flush=True)
-    return Row(metric, min(run[0][0] for run in runs), min(run[1][0] for run in runs), frames, target)
+def compare(
+    metric: str,
+    *,
+    plain: Callable[[], Scores] | None,
+    official: Official | None,
+    program: str,
+    save: Callable[[Path], None],
+    ours: Callable[[], Scores],
+    frames: int,
+    target: float,
+) -> Row:
+    """Time all sides and demand that everything the others compute is the same as ours.
+
+    Args:
+        metric: what the table calls it.
+        plain: the plain code, if there is some.
+        official: where the official programs are, if they are to run.
+        program: which of them.
+        save: writes what it reads into a folder.
+        ours: the library.
+        frames: how many frames a run scores.
+        target: the ratio wanted.
+    """
+    with ExitStack() as stack:
+        sides: dict[str, Run] = {"plain": partial(timed, plain)} if plain else {}
+        if official:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            save(folder)
+            sides["official"] = stack.enter_context(official.running(program, folder))
+        sides["ours"] = partial(timed, ours)
+        # In turn, so that what else the machine does meets all.
+        runs = [{side: run() for side, run in sides.items()} for _ in range(RUNS)]
+    first = {side: scores for side, (_, scores) in runs[0].items()}
+    found = first.pop("ours")
+    for side, expected in first.items():
+        for name, value in expected.items():
+            if not math.isclose(found[name], value, rel_tol=0, abs_tol=TOLERANCE):
+                raise AssertionError(f"{metric}: {name} is {found[name]!r}, but {value!r} by the {side} side")
+        print(f"{metric}: {len(expected)} numbers of the {side} side agree", flush=True)
+    return Row(metric, {side: min(run[side][0] for run in runs) for side in sides}, frames, target)
 
 
 # What is scored.
@@ -147,14 +263,57 @@ def segmentations(side: Side) -> list[FrameSegmentation]:
     return found
 
 
-def paired(video: tuple[Side, Side]) -> Frames:
+def paired(video: tuple[Side, Side]) -> list[tuple[FrameAnnotation, FrameSegmentation]]:
     """Truth and prediction, frame by frame."""
     truths, predictions = (segmentations(side) for side in video)
     return [(FrameAnnotation(truth), prediction) for truth, prediction in zip(truths, predictions, strict=True)]
 
 
+@dataclass(frozen=True)
+class Pictured:
+    """A side as VIPSeg's files hold it: pictures ``uint8[T, H, W, 3]`` of ids, and the listed segments of each."""
+
+    pictures: Pictures
+    segments: Sequence[tuple[Segment, ...]]
+
+    @classmethod
+    def of(cls, side: Side) -> Pictured:
+        """The files of a side, decoded."""
+        octets = np.ascontiguousarray(side.labels_thw, "<i4").view(np.uint8).reshape(*side.labels_thw.shape, 4)
+        return cls(np.ascontiguousarray(octets[..., :3]), [frame.segments for frame in segmentations(side)])
+
+    def read(self) -> Iterator[FrameSegmentation]:
+        """The frames as the library takes them, one by one."""
+        for index, (picture, segments) in enumerate(zip(self.pictures, self.segments, strict=True)):
+            ids_hw = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA).view("<i4")[..., 0] & 0xFFFFFF
+            position_of = np.zeros(int(ids_hw.max()) + 1, np.int32)
+            position_of[[segment.id for segment in segments]] = np.arange(1, len(segments) + 1)
+            yield FrameSegmentation(index, SIZE, segments, LabelMap(torch.from_numpy(position_of.take(ids_hw))))
+
+
+def read_pairs(truth: Pictured, prediction: Pictured) -> Iterator[tuple[FrameAnnotation, FrameSegmentation]]:
+    """Truth and prediction, frame by frame, as they are read."""
+    for true_frame, pred_frame in zip(truth.read(), prediction.read(), strict=True):
+        yield FrameAnnotation(true_frame), pred_frame
+
+
+def count_frames(videos: Videos) -> int:
+    """Frames of all videos."""
+    return sum(len(truth.labels_thw) for truth, _ in videos)
+
+
+def save_videos(videos: Videos, folder: Path) -> None:
+    """Leave the label maps for an official program."""
+    arrays: dict[str, Labels | Ids] = {name: np.array(n) for name, n in (("classes", CLASSES), ("things", THINGS))}
+    for number, video in enumerate(videos):
+        for name, side in zip((f"truth{number}", f"prediction{number}"), video, strict=True):
+            categories = [side.category_of.get(n, 0) for n in range(max(side.category_of) + 1)]
+            arrays |= {f"{name}_labels": side.labels_thw, f"{name}_categories": np.array(categories)}
+    np.savez(folder / "videos.npz", videos=np.array(len(videos)), allow_pickle=False, **arrays)
+
+
 def accumulated(
-    metric: VideoPanopticQuality | SegmentationTrackingQuality | DavisSemiSupervised, videos: Sequence[Frames]
+    metric: VideoPanopticQuality | SegmentationTrackingQuality | DavisSemiSupervised, videos: Iterable[Frames]
 ) -> Scores:
     """The values of a metric over all videos."""
     for number, frames in enumerate(videos):
@@ -167,20 +326,42 @@ def accumulated(
 # VPQ: every window of every size scans its pixels again.
 
 
-def vpq() -> Row:
+def vpq(official: Official | None) -> Row:
     """The whole set of windows."""
-    videos = [moving_shapes(seed, frames=12, shapes=12) for seed in range(1)]
-    frames = [paired(video) for video in videos]
+    videos = [moving_shapes(0, frames=12, shapes=12)]
+    pictured = [(Pictured.of(truth), Pictured.of(prediction)) for truth, prediction in videos]
     return compare(
         "VPQ, windows 1 2 4 6 8 10 ∞",
-        lambda: plain_vpq(videos),
-        lambda: accumulated(VideoPanopticQuality(CATEGORIES, windows=DEVA_WINDOWS), frames),
-        sum(len(video) for video in frames),
-        10,
+        plain=lambda: plain_vpq(videos),
+        official=official,
+        program="vpq",
+        save=partial(save_videos, videos),
+        ours=lambda: accumulated(VideoPanopticQuality(CATEGORIES, windows=DEVA_WINDOWS), starmap(read_pairs, pictured)),
+        frames=count_frames(videos),
+        target=10,
     )
 
 
-def plain_vpq(videos: Sequence[tuple[Side, Side]]) -> Scores:
+def memory_is_bounded() -> bool:
+    """Print the most memory so far while one video of 24 frames is scored under more and more names."""
+    video = moving_shapes(0, frames=24, shapes=12)
+    frames = paired(video)
+    size = sum(side.labels_thw.nbytes for side in video) / 2**20
+    metric = VideoPanopticQuality(CATEGORIES, windows=DEVA_WINDOWS)
+    most: list[float] = []
+    for number in range(1, 257):
+        for truth, prediction in frames:
+            metric.update(str(number), prediction.frame_index, truth, prediction)
+        metric.end_sequence(str(number))
+        if number in (1, 16, 256):
+            most.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+            print(
+                f"VPQ after {number:3} videos of {size:.0f} MiB of label maps: at most {most[-1]:.1f} MiB", flush=True
+            )
+    return most[-1] - most[0] < size
+
+
+def plain_vpq(videos: Videos) -> Scores:
     """VPQ_k of every window and VPQ_deva."""
     scores: Scores = {}
     for k in DEVA_WINDOWS:
@@ -238,17 +419,36 @@ def histogram(values: NDArray[np.uint64] | Ids) -> dict[int, int]:
 # STQ: a mask for every class of things, a pass over the picture for everything that is counted.
 
 
-def stq() -> Row:
-    """One video after the other."""
+def stq(official: Official | None) -> Row:
+    """One video after the other; both sides have label maps."""
     videos = [moving_shapes(seed, frames=20, shapes=12) for seed in range(2)]
     frames = [paired(video) for video in videos]
-    encoded = [tuple(encode(side) for side in video) for video in videos]
+    encoded = [(encode(truth), encode(prediction)) for truth, prediction in videos]
     return compare(
         "STQ, 124 classes",
-        lambda: plain_stq([(truth, prediction) for truth, prediction in encoded]),
-        lambda: accumulated(SegmentationTrackingQuality(CATEGORIES, crowd="none"), frames),
-        sum(len(video) for video in frames),
-        5,
+        plain=lambda: plain_stq(encoded),
+        official=official,
+        program="stq",
+        save=partial(save_videos, videos),
+        ours=lambda: accumulated(SegmentationTrackingQuality(CATEGORIES, crowd="none"), frames),
+        frames=count_frames(videos),
+        target=5,
+    )
+
+
+def stq_vipseg(official: Official | None) -> Row:
+    """The same from the pictures of VIPSeg, and the first segment of a video is crowd."""
+    videos = [moving_shapes(seed, frames=20, shapes=12) for seed in range(2)]
+    pictured = [(Pictured.of(truth), Pictured.of(prediction)) for truth, prediction in videos]
+    return compare(
+        "STQ as on VIPSeg",
+        plain=None,
+        official=official,
+        program="stq-vipseg",
+        save=partial(save_videos, videos),
+        ours=lambda: accumulated(SegmentationTrackingQuality(CATEGORIES, crowd="first"), starmap(read_pairs, pictured)),
+        frames=count_frames(videos),
+        target=5,
     )
 
 
@@ -305,41 +505,68 @@ class Tube:
     score: float = 0.0
 
 
-def vis_ap() -> Row:
-    """A hundred predictions of ten objects of four categories a video, as crowded as OVIS."""
-    videos = [instances(seed) for seed in range(3)]
+def vis_ap(official: Official | None, *, videos: int, objects: int, guesses: int) -> Row:
+    """Four categories; ten objects with ten guesses each are as crowded as OVIS, two with five as YouTube-VIS."""
+    tubes = [instances(seed, objects=objects, guesses=guesses) for seed in range(videos)]
     categories = CategorySet("four", tuple(Category(n, str(n)) for n in range(1, 5)))
 
     def ours() -> Scores:
         metric = VideoInstanceAP(categories)
-        for number, (truths, guesses) in enumerate(videos):
+        for number, (truths, predicted) in enumerate(tubes):
             metric.update_video(
                 number,
                 [TrueTube(tube.masks, tube.category) for tube in truths],
-                [PredictedTube(tube.masks, tube.category, tube.score) for tube in guesses],
+                [PredictedTube(tube.masks, tube.category, tube.score) for tube in predicted],
             )
         return metric.result().values
 
-    frames = sum(len(truths[0].masks) for truths, _ in videos)
-    return compare("VIS AP, 100 predictions a video", lambda: plain_vis_ap(videos), ours, frames, 3)
+    return compare(
+        f"VIS AP, {objects * guesses} predictions of {objects}",
+        plain=lambda: plain_vis_ap(tubes),
+        official=official,
+        program="vis-ap",
+        save=partial(save_tubes, tubes),
+        ours=ours,
+        frames=sum(len(truths[0].masks) for truths, _ in tubes),
+        target=3,
+    )
 
 
-def instances(seed: int) -> tuple[list[Tube], list[Tube]]:
-    """Ten truths, and ten predictions of each that are shifted by more and more; a tube has gaps."""
+def save_tubes(videos: Sequence[tuple[list[Tube], list[Tube]]], folder: Path) -> None:
+    """Leave truth and prediction as the JSON files of YouTube-VIS."""
+    annotations: list[dict[str, object]] = []
+    results: list[dict[str, object]] = []
+    for video_id, (truths, guesses) in enumerate(videos, start=1):
+        for tube in truths:
+            common = {"video_id": video_id, "category_id": tube.category, "segmentations": tube.masks}
+            areas = [int(coco_mask.area(code)) if code else None for code in tube.masks]
+            annotations.append({**common, "id": len(annotations) + 1, "areas": areas, "iscrowd": 0})
+        for tube in guesses:
+            common = {"video_id": video_id, "category_id": tube.category, "segmentations": tube.masks}
+            results.append({**common, "score": tube.score})
+    listed = [{"id": n + 1, "height": SIZE[0], "width": SIZE[1]} for n in range(len(videos))]
+    categories = [{"id": n, "name": str(n)} for n in range(1, 5)]
+    truth = {"videos": listed, "categories": categories, "annotations": annotations}
+    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "prediction.json").write_text(json.dumps(results))
+
+
+def instances(seed: int, *, objects: int, guesses: int) -> tuple[list[Tube], list[Tube]]:
+    """Truths, and some predictions of each that are shifted by more and more; a tube has gaps."""
     rng = np.random.default_rng(seed)
-    truth, _ = moving_shapes(seed, frames=20, shapes=10)
-    truths, guesses = [], []
-    for number in range(7, 17):
+    truth, _ = moving_shapes(seed, frames=20, shapes=objects)
+    truths, predicted = [], []
+    for number in range(7, 7 + objects):
         category = int(rng.integers(1, 5))
         masks_thw = truth.labels_thw == number
         truths.append(Tube([run_lengths(mask) for mask in masks_thw], category))
-        for shift in range(0, 40, 4):
+        for shift in range(0, 40, 40 // guesses):
             moved = np.roll(masks_thw, rng.integers(-shift - 2, shift + 3, 2), axis=(1, 2))
             gaps = rng.random(len(moved)) < 0.1
             masks = [None if gap else run_lengths(mask) for mask, gap in zip(moved, gaps, strict=True)]
             said = category if rng.random() < 0.8 else int(rng.integers(1, 5))
-            guesses.append(Tube(masks, said, float(rng.random())))
-    return truths, guesses
+            predicted.append(Tube(masks, said, float(rng.random())))
+    return truths, predicted
 
 
 def run_lengths(mask: Mask) -> RLE | None:
@@ -450,26 +677,29 @@ def curve(results: Sequence[Judged], area: int, limit: int) -> tuple[NDArray[np.
 # J & F: every object on the whole picture.
 
 
-def jf() -> Row:
-    """DAVIS-2017 semi-supervised with six objects."""
-    videos = [objects_of(seed) for seed in range(2)]
+def jf(official: Official | None, *, objects: int) -> Row:
+    """DAVIS-2017 semi-supervised, whose videos have two objects on average."""
+    videos = [objects_of(seed, objects) for seed in range(2)]
     frames = [paired(video) for video in videos]
     return compare(
-        "J & F, 6 objects",
-        lambda: plain_jf([(truth.labels_thw, prediction.labels_thw) for truth, prediction in videos]),
-        lambda: accumulated(DavisSemiSupervised(), frames),
-        sum(len(video) for video in frames),
-        3,
+        f"J & F, {objects} objects",
+        plain=lambda: plain_jf([(truth.labels_thw, prediction.labels_thw) for truth, prediction in videos]),
+        official=official,
+        program="jf",
+        save=partial(save_videos, videos),
+        ours=lambda: accumulated(DavisSemiSupervised(), frames),
+        frames=count_frames(videos),
+        target=3,
     )
 
 
-def objects_of(seed: int) -> tuple[Side, Side]:
-    """Six objects on nothing; the prediction has moved by a few pixels a frame."""
-    truth, _ = moving_shapes(seed, frames=14, shapes=6)
+def objects_of(seed: int, objects: int) -> tuple[Side, Side]:
+    """Objects on nothing; the prediction has moved by a few pixels a frame."""
+    truth, _ = moving_shapes(seed, frames=14, shapes=objects)
     true_thw = np.maximum(truth.labels_thw - 6, 0)
     rng = np.random.default_rng(seed)
     pred_thw = np.stack([np.roll(labels, rng.integers(-9, 10, 2), axis=(0, 1)) for labels in true_thw])
-    category_of = dict.fromkeys(range(1, 7), 0)
+    category_of = dict.fromkeys(range(1, objects + 1), 0)
     return Side(true_thw, category_of), Side(pred_thw, category_of)
 
 

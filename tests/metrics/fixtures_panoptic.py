@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from maskstream.formats import read_label_png
+from maskstream.metrics import Accumulator
 from maskstream.types import Category, CategorySet, FrameAnnotation, FrameSegmentation, LabelMap, Segment
 
 Ids = NDArray[np.int32]
@@ -216,3 +218,18 @@ def id_map(frame: FrameSegmentation) -> Ids:
     """``int32[H, W]``, ``Segment.id`` or 0; for the oracles."""
     ids: Ids = frame.panoptic_map().numpy()
     return ids
+
+
+MetricT = TypeVar("MetricT", bound=Accumulator[Any, Any, Any])
+
+
+def run(metric: MetricT, pairs: Iterable[Pair], *, use_areas: bool = False) -> MetricT:
+    """Give a metric all frames, with the areas the annotation file lists if asked to, and end the sequences."""
+    names: dict[str, None] = {}
+    for pair in pairs:
+        areas = pair.areas if use_areas else None
+        metric.update(pair.sequence_id, pair.frame_index, pair.truth, pair.prediction, areas)
+        names[pair.sequence_id] = None
+    for name in names:
+        metric.end_sequence(name)
+    return metric

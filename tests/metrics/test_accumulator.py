@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskstream.metrics import Accumulator, Report
+from maskstream.metrics import Accumulator, Report, Scores
 from maskstream.types import FrameAnnotation, FrameSegmentation, InputError, LabelMap, Segment
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "scores.json").read_text())
@@ -38,10 +38,9 @@ class Agreement(Accumulator[list[int], tuple[int, int], None]):
     def reduce(self, state: list[int]) -> tuple[int, int]:
         return state[0], state[1]
 
-    def score(self, summaries: Mapping[str, tuple[int, int]]) -> Report:
+    def values(self, summaries: Mapping[str, tuple[int, int]]) -> Scores:
         equal, total = (sum(summary[n] for summary in summaries.values()) for n in range(2))
-        rows = {name: {"agreement": e / n if n else math.nan} for name, (e, n) in summaries.items()}
-        return Report(self.name, {"agreement": equal / total if total else math.nan}, per_video=rows)
+        return {"agreement": equal / total if total else math.nan}
 
 
 def frame(index: int, *labels: int) -> FrameSegmentation:

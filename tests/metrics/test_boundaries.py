@@ -9,6 +9,7 @@ from maskstream.metrics.boundaries import (
     Region,
     boundary_iou,
     boundary_iou_width,
+    boundary_radius,
     disk,
     frame_regions,
     pairwise_jf,
@@ -16,11 +17,10 @@ from maskstream.metrics.boundaries import (
     region_j,
     union_region,
 )
-from maskstream.metrics.jf import boundary_f, boundary_radius, region_similarity
 from maskstream.types import FrameSegmentation, LabelMap, Segment
 
 from .fixtures_vos import frame_of_labels, frame_of_masks
-from .literal_jf import literal_boundary_iou, literal_contour, literal_f, literal_j
+from .literal_jf import literal_boundary_iou, literal_contour, literal_f, literal_j, whole_picture_f
 
 _sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 _mask_pairs = _sizes.flatmap(lambda size: hnp.arrays(np.bool_, (2, *size)))
@@ -85,8 +85,8 @@ def test_regions_on_boxes_equal_whole_pictures(centre, radii, size_hw):
     truth = _ellipse(size_hw, centre, radii)
     pred = _ellipse(size_hw, (centre[0] + 3, centre[1] - 4), (radii[0] + 2, radii[1] - 1))
     regions = Region.of_mask(pred), Region.of_mask(truth)
-    assert region_j(*regions) == region_similarity(pred, truth)
-    assert region_f(*regions, radius=boundary_radius(size_hw)) == boundary_f(pred, truth)
+    assert region_j(*regions) == (pred & truth).sum() / (pred | truth).sum()
+    assert region_f(*regions, radius=boundary_radius(size_hw)) == whole_picture_f(pred, truth)
 
 
 def test_disk_of_a_whole_radius_is_centred_and_of_a_fraction_is_shifted():

@@ -86,15 +86,6 @@ def test_flicker_is_the_mean_over_frames_and_then_over_videos(first, second):
     assert report.values["consistency"] == pytest.approx(1 - expected, nan_ok=True)
 
 
-@settings(max_examples=20, deadline=None)
-@given(tiny_videos(), tiny_videos())
-def test_workers_and_their_order_do_not_change_a_bit(first, second):
-    alone = run(Flicker(), [*renamed(first, "a"), *renamed(second, "b")])
-    merged, worker = run(Flicker(), renamed(second, "b")), run(Flicker(), renamed(first, "a"))
-    merged.merge(worker)
-    assert merged.result().to_json() == alone.result().to_json()
-
-
 @pytest.mark.parametrize(("by", "expected"), [("track", 0.5), ("category", 0.0)])
 def test_an_identity_switch_within_a_class_is_seen_by_track_only(by, expected):
     pairs = [segmentation(t, LEFT * (t + 1), {t + 1: 5}) for t in range(2)]

@@ -1,4 +1,6 @@
 import math
+from itertools import permutations
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from maskstream.metrics.lvos import Lvos, LvosObject
+from maskstream.metrics.lvos import Lvos, LvosObject, LvosUnsupervised
 from maskstream.types import FrameAnnotation, InputError
 
 from .fixtures_vos import assert_golden, feed, frame_of_labels, golden_cases
@@ -73,18 +75,6 @@ def test_without_unseen_videos_the_mean_is_undefined_and_a_note_says_so():
     assert report.notes == ("no unseen video: means over both groups are undefined",)
 
 
-def test_order_of_merging_changes_no_bit():
-    shards = [_metric() for _ in range(3)]
-    for metric, video in zip(shards, ("newer", "old", "new"), strict=True):
-        feed(metric, video, *_labels([video != "old", True]), first=1, step=5)
-    forward, backward = _metric(), _metric()
-    for metric in shards:
-        forward.merge(metric)
-    for metric in shards[::-1]:
-        backward.merge(metric)
-    assert forward.result().to_json() == backward.result().to_json()
-
-
 def test_an_unknown_video_and_a_missing_frame_are_refused_by_name():
     frame = frame_of_labels([[1]])
     metric = _metric()
@@ -109,3 +99,79 @@ def test_resampled_videos_stay_in_their_groups():
     intervals = metric.bootstrap(samples=50)
     assert intervals["J-seen"] == (1, 1)
     assert intervals["J-unseen"] == (0, 0)
+
+
+# Without prompts
+
+# Frames 1, 6, 11, 16; object 2 lives from 6 to 16.
+_RANGES = {1: LvosObject(1, 16), 2: LvosObject(6, 16)}
+_LIVED = {1: range(4), 2: range(1, 4)}
+_short_videos = st.tuples(st.integers(2, 4), st.integers(2, 4)).flatmap(
+    lambda size: hnp.arrays(np.int32, (2, 4, *size), elements=st.integers(0, 3))
+)
+
+
+def _frames_of(o, compat):
+    """The frames of an object that are looked at, and how many its mean divides by."""
+    lived = _LIVED[o]
+    return (lived[:-1] if compat == "official" else lived), len(lived)
+
+
+@pytest.mark.parametrize("compat", ["official", "paper"])
+@settings(deadline=None, max_examples=30)
+@given(_short_videos)
+def test_unsupervised_objects_get_the_proposals_that_maximise_the_mean_score(compat, video):
+    truth, pred = video
+    metric = LvosUnsupervised({"v": _RANGES}, unseen_videos=[], compat=compat)
+    feed(metric, "v", truth, pred, first=1, step=5)
+    rows = metric.result().per_video
+    scores = {}
+    for p in range(1, 21):
+        for o in _RANGES:
+            frames, count = _frames_of(o, compat)
+            pairs = [(pred[t] == p, truth[t] == o) for t in frames]
+            scores[p, o] = tuple(sum(score(*pair) for pair in pairs) / count for score in (literal_j, literal_f))
+    # Of the proposals that are empty, two are enough to choose from.
+    best = max(sum(scores[p, 1]) + sum(scores[q, 2]) for p, q in permutations(range(1, 6), 2))
+    found = {o: (rows[f"v/{o}"]["J"], rows[f"v/{o}"]["F"]) for o in _RANGES}
+    assert sum(map(sum, found.values())) == pytest.approx(best)
+    for o, both in found.items():
+        assert any(both == pytest.approx(scores[p, o]) for p in range(1, 21))
+
+
+@pytest.mark.parametrize("compat", ["official", "paper"])
+@settings(deadline=None, max_examples=30)
+@given(_short_videos)
+def test_a_salient_mask_is_compared_with_every_object(compat, video):
+    truth, pred = video
+    metric = LvosUnsupervised({"v": _RANGES}, unseen_videos=[], task="single", compat=compat)
+    feed(metric, "v", truth, pred, first=1, step=5)
+    for o in _RANGES:
+        frames, count = _frames_of(o, compat)
+        row = metric.result().per_video[f"v/{o}"]
+        for column, score in (("J", literal_j), ("F", literal_f)):
+            assert row[column] == pytest.approx(sum(score(pred[t] > 0, truth[t] == o) for t in frames) / count)
+
+
+def test_officially_the_last_frame_of_a_range_is_lost():
+    here = [np.array([[1, 0]])] * 4
+    conventions: list[tuple[Literal["official", "paper"], float]] = [("official", 3 / 4), ("paper", 1)]
+    for compat, expected in conventions:
+        metric = LvosUnsupervised({"v": {1: LvosObject(1, 16)}}, unseen_videos=[], compat=compat)
+        feed(metric, "v", here, here, first=1, step=5)
+        assert metric.result().values["J-seen"] == expected
+
+
+def test_ids_above_twenty_are_no_proposals():
+    truth = [np.array([[1, 0]])] * 2
+    metric = LvosUnsupervised({"v": {1: LvosObject(1, 6)}}, unseen_videos=[], compat="paper")
+    feed(metric, "v", truth, [21 * frame for frame in truth], first=1, step=5)
+    assert metric.result().values["J-seen"] == 0
+
+
+def test_an_object_for_which_no_proposal_is_left_scores_zero():
+    objects = {o: LvosObject(1, 6) for o in range(1, 23)}
+    truth = [np.arange(1, 23)[None]] * 2
+    metric = LvosUnsupervised({"v": objects}, unseen_videos=[], compat="paper")
+    feed(metric, "v", truth, truth, first=1, step=5)
+    assert sorted(row["J"] for row in metric.result().per_video.values()) == [0] * 2 + [1] * 20

@@ -112,18 +112,6 @@ def test_what_counts_as_disappearance_and_reappearance(visible, gone, back):
     assert all(value == 1 for value in row.values() if not math.isnan(value))
 
 
-def test_order_of_merging_changes_no_bit():
-    videos = np.random.default_rng(2).integers(0, 3, (4, 2, 6, 9, 9))
-    videos[:2, 0, 2:4] = 0
-    objects = {f"v{n}": [1, 2] for n in range(4)}
-    alone, first, second = MoseV2(objects), MoseV2(objects), MoseV2(objects)
-    for n, video in enumerate(videos):
-        feed(alone, f"v{n}", *video)
-        feed((first, second)[n % 2], f"v{n}", *video)
-    second.merge(first)
-    assert second.result().to_json() == alone.result().to_json()
-
-
 def test_unknown_and_too_short_videos_are_refused_by_name():
     frame = frame_of_labels([[1]])
     with pytest.raises(InputError, match="stranger: no such video"):

@@ -49,7 +49,7 @@ def test_an_expression_without_any_prediction_scores_zero_and_is_noted():
     feed(metric, "v/0", [np.zeros((2, 2), int)], [np.zeros((2, 2), int)])
     metric.end_sequence("v/1")
     report = metric.result()
-    assert (report.values["J"], report.values["F"]) == (0.5, 0.5)
+    assert (report.values["J"], report.values["F"]) == pytest.approx((0.5, 0.5))
     assert report.notes == ("1 expressions without any prediction score 0, first v/1",)
 
 
@@ -112,3 +112,35 @@ def test_refcoco_pools_pixels_for_ciou_and_averages_expressions_for_giou():
 def test_without_expressions_every_value_is_undefined():
     for metric in (Mevis(), RefYoutubeVos(), RefCoco(), RefDavis()):
         assert all(math.isnan(value) for value in metric.result().values.values())
+
+
+def test_the_four_readings_of_a_video_are_drawn_together():
+    metric = RefDavis()
+    right, wrong = np.ones((2, 2), int), np.zeros((2, 2), int)
+    for n in range(6):
+        for a, annotator in enumerate(metric.annotators):
+            feed(metric, f"{annotator}/v{n}", [right], [right if (n + a) % 2 else wrong])
+    # Each video is half right whoever reads it, so that drawing videos changes nothing.
+    assert metric.bootstrap(samples=50)["J-Mean"] == pytest.approx((0.5, 0.5))
+
+
+def test_expressions_of_a_video_are_drawn_together():
+    metric = Mevis()
+    for n in range(6):
+        for expression in range(2):
+            feed(metric, f"v{n}/{expression}", [np.ones((2, 2), int)], [np.full((2, 2), expression)])
+    assert metric.bootstrap(samples=50)["J"] == pytest.approx((0.5, 0.5))
+
+
+@pytest.mark.parametrize("allow_missing", [False, True])
+def test_one_missing_frame_of_an_expression_is_no_missing_expression(allow_missing):
+    metric = Mevis()
+    truth = FrameAnnotation(frame_of_labels([[0, 1]]))
+    metric.update("v/0", 0, truth, frame_of_labels([[0, 1]]), allow_missing=allow_missing)
+    metric.update("v/0", 1, truth, None, allow_missing=allow_missing)
+    if allow_missing:
+        metric.end_sequence("v/0")
+        assert metric.result().values["J"] == 0.5
+    else:
+        with pytest.raises(InputError, match="v/0, frame 1: there is no prediction"):
+            metric.end_sequence("v/0")

@@ -31,22 +31,13 @@ from .fixtures_panoptic import (
     read_kitti_step,
     read_vipseg,
     renamed,
+    run,
     segmentation,
     tiny_videos,
     with_other_pred_ids,
 )
 
 Crowd = Literal["flagged", "first", "none"]
-
-
-def run(metric: SegmentationTrackingQuality, pairs: Iterable[Pair]) -> SegmentationTrackingQuality:
-    names: dict[str, None] = {}
-    for pair in pairs:
-        metric.update(pair.sequence_id, pair.frame_index, pair.truth, pair.prediction)
-        names[pair.sequence_id] = None
-    for name in names:
-        metric.end_sequence(name)
-    return metric
 
 
 def evaluate(pairs: Iterable[Pair], **options: Any) -> Report:
@@ -176,19 +167,6 @@ def test_predicted_ids_and_left_and_right_do_not_matter(pairs):
     scores = evaluate(pairs).values
     assert evaluate([with_other_pred_ids(pair) for pair in pairs]).values == pytest.approx(scores, nan_ok=True)
     assert evaluate([flipped(pair) for pair in pairs]).values == pytest.approx(scores, nan_ok=True)
-
-
-@settings(max_examples=30, deadline=None)
-@given(tiny_videos(), tiny_videos(), tiny_videos())
-def test_workers_and_their_order_do_not_change_a_bit(first, second, third):
-    parts = [renamed(pairs, name) for pairs, name in ((first, "a"), (second, "b"), (third, "c"))]
-    alone = evaluate([pair for part in parts for pair in part])
-    merged = SegmentationTrackingQuality(CLASSES)
-    for part in reversed(parts):
-        received = SegmentationTrackingQuality(CLASSES)
-        received.load_state_dict(run(SegmentationTrackingQuality(CLASSES), part).state_dict())
-        merged.merge(received)
-    assert merged.result().to_json() == alone.to_json()
 
 
 @settings(max_examples=30, deadline=None)

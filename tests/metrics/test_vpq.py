@@ -36,21 +36,11 @@ from .fixtures_panoptic import (
     read_cityscapes_vps,
     read_vipseg,
     renamed,
+    run,
     segmentation,
     tiny_videos,
     with_other_pred_ids,
 )
-
-
-def run(metric: VideoPanopticQuality, pairs: Iterable[Pair], *, use_areas: bool = False) -> VideoPanopticQuality:
-    names: dict[str, None] = {}
-    for pair in pairs:
-        areas = pair.areas if use_areas else None
-        metric.update(pair.sequence_id, pair.frame_index, pair.truth, pair.prediction, areas)
-        names[pair.sequence_id] = None
-    for name in names:
-        metric.end_sequence(name)
-    return metric
 
 
 def evaluate(pairs: Iterable[Pair], **options: Any) -> Report:
@@ -243,20 +233,6 @@ def test_predicted_ids_and_left_and_right_do_not_matter(pairs):
     scores = evaluate(pairs).values
     assert evaluate([with_other_pred_ids(pair) for pair in pairs]).values == pytest.approx(scores, nan_ok=True)
     assert evaluate([flipped(pair) for pair in pairs]).values == pytest.approx(scores, nan_ok=True)
-
-
-@settings(max_examples=30, deadline=None)
-@given(tiny_videos(), tiny_videos(), tiny_videos())
-def test_workers_and_their_order_do_not_change_a_bit(first, second, third):
-    parts = [renamed(pairs, name) for pairs, name in ((first, "a"), (second, "b"), (third, "c"))]
-    alone = evaluate([pair for part in parts for pair in part])
-    merged = VideoPanopticQuality(CLASSES)
-    for part in reversed(parts):
-        worker = run(VideoPanopticQuality(CLASSES), part)
-        received = VideoPanopticQuality(CLASSES)
-        received.load_state_dict(worker.state_dict())
-        merged.merge(received)
-    assert merged.result().to_json() == alone.to_json()
 
 
 @settings(max_examples=30, deadline=None)

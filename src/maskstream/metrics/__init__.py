@@ -5,13 +5,15 @@ gives a `Report`; the numbers are those of the official tools. See ``docs/metric
 """
 
 from .accumulator import Accumulator, Report, Scores
+from .boundaries import boundary_radius
 from .burst import BurstGuided, BurstOpenWorld, BurstSequence
 from .davis_unsupervised import DavisUnsupervised
 from .flicker import Flicker, Motion
-from .jf import boundary_f, boundary_radius, region_similarity, sequence_mean
-from .lvos import Lvos, LvosObject
+from .jf import boundary_f, region_similarity, sequence_mean
+from .lvos import Lvos, LvosObject, LvosUnsupervised
 from .mose import MoseV2
 from .mots import KITTI_MOTS, Mots
+from .pairing import paired_names
 from .referring import Mevis, RefCoco, RefDavis, RefYoutubeVos
 from .semantic import ForegroundJ, SemanticQuality, VideoConsistency
 from .stq import SegmentationTrackingQuality
@@ -38,6 +40,7 @@ __all__ = [
     "GenericVos",
     "Lvos",
     "LvosObject",
+    "LvosUnsupervised",
     "Mevis",
     "MoseV2",
     "Motion",
@@ -61,6 +64,7 @@ __all__ = [
     "YoutubeVos",
     "boundary_f",
     "boundary_radius",
+    "paired_names",
     "region_similarity",
     "sequence_mean",
 ]

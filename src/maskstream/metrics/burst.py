@@ -7,31 +7,29 @@ are not exhaustive: a sequence names the classes that are certainly absent and t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, TypedDict
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Literal, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from maskstream.types import FrameAnnotation, FrameSegmentation, InputError, Segment
+from maskstream.types import FrameAnnotation, FrameSegmentation, InputError, Overlaps, Segment, tight_boxes
 
-from .accumulator import Accumulator, Report, Scores
+from .accumulator import Accumulator, Scores, WithoutPrediction
+from .additive import Additive, Terms, ratios, weighted_sums
 from .clear import unmatched
 from .hota import (
+    ALPHAS,
     FloatArray,
     HotaCounts,
     IntArray,
-    Overlaps,
     TrackedFrame,
-    add_hota_counts,
     box_iou,
+    frame_overlaps,
     hota_counts,
+    hota_curves,
     hota_scores,
-    mask_overlaps,
-    mean_scores,
-    tight_boxes,
 )
-from .vis_ap import AREA_RANGES, IGNORED, WRONG, Outcomes, judge, precision_and_recall
+from .vis_ap import AREA_RANGES, IGNORED, IOU_THRESHOLDS, WRONG, Outcomes, average_precision, judge
 
 MAX_DETECTIONS = 300
 
@@ -125,7 +123,9 @@ BurstSummary = dict[str, ClassSummary]
 class _Burst(Accumulator[OpenBurst, BurstSummary, BurstSequence]):
     """What the tasks share: taking frames."""
 
+    without_prediction: ClassVar[WithoutPrediction] = "empty"
     _needs_masks: bool
+    _needs_category_p: bool
 
     def __init__(
         self,
@@ -156,18 +156,21 @@ class _Burst(Accumulator[OpenBurst, BurstSummary, BurstSequence]):
             raise InputError("give the same BurstSequence with every frame: its absent and its unfinished categories")
         state.meta = meta
         segments_g, segments_p = truth.segmentation.segments, prediction.segments
-        categories_g, categories_p = self._categories(segments_g), self._categories(segments_p)
+        categories_g = _categories(segments_g, needed=True)
+        categories_p = _categories(segments_p, needed=self._needs_category_p)
         kept_g = ~np.isin(categories_g, list(DISTRACTORS))
         if not truth.annotated or not kept_g.any():
             return
         overlaps = None
         if self._needs_masks or self.similarity == "mask":
-            overlaps = mask_overlaps(truth.segmentation, prediction)
+            overlaps = frame_overlaps(truth.segmentation, prediction)
         if self.similarity == "mask" and overlaps is not None:
             similarity_gp = overlaps.iou_gp()
             visible_g, visible_p = overlaps.areas_g > 0, overlaps.areas_p > 0
         else:
-            boxes_g4, boxes_p4 = tight_boxes(truth.segmentation), tight_boxes(prediction)
+            boxes_g4, boxes_p4 = (
+                tight_boxes(side.masks, len(side.segments)) for side in (truth.segmentation, prediction)
+            )
             similarity_gp = box_iou(boxes_g4, boxes_p4)
             visible_g, visible_p = boxes_g4[:, 2] > 0, boxes_p4[:, 2] > 0
         scores_p = np.array([1.0 if segment.score is None else segment.score for segment in segments_p])
@@ -186,18 +189,6 @@ class _Burst(Accumulator[OpenBurst, BurstSummary, BurstSequence]):
                 )
             )
 
-    def _categories(self, segments: Sequence[Segment]) -> IntArray:
-        """As they were given, before merging."""
-        for segment in segments:
-            if segment.category is None:
-                raise InputError(f"segment {segment.id} has no category")
-        return np.array([segment.category for segment in segments], dtype=np.int64)
-
-    def result(self) -> Report:
-        """The result over all sequences that have ended, with a row each."""
-        rows = {name: self.score({name: summary}).values for name, summary in sorted(self._summaries.items())}
-        return replace(super().result(), per_video=rows)
-
 
 class BurstGuided(_Burst):
     """HOTA, DetA, AssA and track AP, averaged over all, common and uncommon classes.
@@ -205,7 +196,9 @@ class BurstGuided(_Burst):
     ``guide="class"`` finds objects of known classes; an unmatched prediction is dropped where the annotation cannot
     tell whether it is wrong. ``guide="exemplar"`` follows objects given once by a mask, box or point (point-exemplar
     tracking): nothing is dropped. There, too, the predicted category must be that of the exemplar, because the
-    reference program compares it.
+    reference program compares it (``compat="official"``). With ``compat="paper"`` it is irrelevant, as the benchmark's
+    documentation has it: a predicted track takes the category of the true track with its id, and one without a true
+    track counts for nothing.
 
     The similarity is of boxes (``"box"``, the published numbers) or masks (``"mask"``, what the paper says); track AP
     always uses masks. An empty mask in a result file counts as a detection; ``empty_masks="drop"`` is for segments that
@@ -223,37 +216,68 @@ class BurstGuided(_Burst):
         similarity: Literal["box", "mask"] = "box",
         empty_masks: Literal["count", "drop"] = "count",
         common: Iterable[int] = COMMON,
+        compat: Literal["official", "paper"] = "official",
     ) -> None:
         super().__init__(similarity=similarity, empty_masks=empty_masks, common=common)
+        if compat == "paper" and guide == "class":
+            raise InputError('compat="paper" is of the exemplar-guided task: predicted categories matter here')
         self.name = f"BURST {guide}-guided"
         self.guide = guide
+        self.compat = compat
+        self._needs_category_p = compat == "official"
 
     def reduce(self, state: OpenBurst) -> BurstSummary:
         """Counts of every class that the sequence or the prediction has."""
         meta = state.meta or BurstSequence()
-        found = [frame.categories_g for frame in state.frames] + [frame.categories_p for frame in state.frames]
+        frames = _with_true_categories(state.frames) if self.compat == "paper" else state.frames
+        found = [frame.categories_g for frame in frames] + [frame.categories_p for frame in frames]
         categories = np.unique(np.concatenate(found)).tolist() if found else []
-        return {str(category): self._summarise(state.frames, category, meta) for category in categories}
+        return {str(category): self._summarise(frames, category, meta) for category in categories}
 
-    def score(self, summaries: Mapping[str, BurstSummary]) -> Report:
+    def values(self, summaries: Mapping[str, BurstSummary]) -> Scores:
         """A class counts when any sequence has ground truth of it and it is no distractor, not even by merging."""
-        by_class: dict[int, list[ClassSummary]] = {}
-        for summary in summaries.values():
+        return self._group_means(self._class_scores(summaries), 1)[0]
+
+    def resample(self, summaries: Mapping[str, BurstSummary], weights_sn: FloatArray) -> list[Scores]:
+        """The values of S data sets that hold each of the N sequences so and so often."""
+        return self._group_means(self._class_scores(summaries, weights_sn), len(weights_sn))
+
+    def class_rows(self, summaries: Mapping[str, BurstSummary]) -> dict[str, Scores]:
+        """The HOTA family and track AP of every class that counts."""
+        return {
+            str(category): {measure: float(value_s[0]) for measure, value_s in row.items()}
+            for category, row in self._class_scores(summaries).items()
+            if not np.isnan(row["AP"][0])
+        }
+
+    def _class_scores(
+        self, summaries: Mapping[str, BurstSummary], weights_sn: FloatArray | None = None
+    ) -> dict[int, dict[str, FloatArray]]:
+        """Each measure of each class, ``float64[S]`` for S weightings of the sequences; nan without ground truth."""
+        by_class: dict[int, dict[int, ClassSummary]] = {}
+        for n, summary in enumerate(summaries.values()):
             for number, one in summary.items():
-                by_class.setdefault(int(number), []).append(one)
-        rows: dict[int, Scores] = {}
+                if int(number) not in DISTRACTORS:
+                    by_class.setdefault(int(number), {})[n] = one
+        rows: dict[int, dict[str, FloatArray]] = {}
         for category, found in sorted(by_class.items()):
-            tracks = [one["tracks"] for one in found if one["tracks"] is not None]
-            truths = sum(one["truths"] for one in tracks)
-            if truths and category not in DISTRACTORS:
-                total = add_hota_counts(HotaCounts(**one["hota"]) for one in found)
-                rows[category] = {**hota_scores(total), "AP": _track_ap(tracks, truths)}
-        values: Scores = {}
+            some_sn = None if weights_sn is None else weights_sn[:, list(found)]
+            rows[category] = _hota_measures(list(found.values()), some_sn) | {"AP": _track_ap(found.values(), some_sn)}
+            for measure in rows[category]:
+                rows[category][measure] = np.where(np.isnan(rows[category]["AP"]), np.nan, rows[category][measure])
+        return rows
+
+    def _group_means(self, rows: Mapping[int, Mapping[str, FloatArray]], count: int) -> list[Scores]:
+        """Plain means over the classes of each group, for ``count`` data sets."""
+        values: dict[str, list[float]] = {}
         for group in GROUPS:
             chosen = [row for category, row in rows.items() if _belongs(category, group, self.common)]
-            means = mean_scores(chosen, ("HOTA", "DetA", "AssA", "AP"))
-            values.update({f"{measure}_{group}": value for measure, value in means.items()})
-        return Report(self.name, values, {str(category): row for category, row in rows.items()})
+            for measure in ("HOTA", "DetA", "AssA", "AP"):
+                value_cs = np.array([row[measure] for row in chosen]).reshape(-1, count)
+                defined = ~np.isnan(value_cs)
+                means = ratios(np.where(defined, value_cs, 0.0).sum(axis=0), defined.sum(axis=0))
+                values[f"{measure}_{group}"] = means.tolist()
+        return [{name: column[s] for name, column in values.items()} for s in range(count)]
 
     def _summarise(self, frames: Sequence[BurstFrame], category: int, meta: BurstSequence) -> ClassSummary:
         chosen = []
@@ -266,7 +290,7 @@ class BurstGuided(_Burst):
         return ClassSummary(hota=hota_counts(chosen).to_plain(), tracks=tracks)
 
 
-class BurstOpenWorld(_Burst):
+class BurstOpenWorld(_Burst, Additive[OpenBurst, BurstSummary, BurstSequence]):
     """OWTA, DetRe and AssA of all, common and uncommon objects; whatever class is predicted.
 
     The three groups are three runs: frames without an object of the group do not count, and everything predicted on
@@ -276,6 +300,7 @@ class BurstOpenWorld(_Burst):
 
     name = "BURST open-world"
     _needs_masks = False
+    _needs_category_p = False
 
     def reduce(self, state: OpenBurst) -> BurstSummary:
         """Counts of the three groups."""
@@ -285,19 +310,19 @@ class BurstOpenWorld(_Burst):
             for group in GROUPS
         }
 
-    def score(self, summaries: Mapping[str, BurstSummary]) -> Report:
+    def terms(self, summaries: Mapping[str, BurstSummary]) -> Terms:
+        """The counts of the three groups of each sequence."""
+        rows = [[HotaCounts(**s[group]["hota"]).to_array() for group in GROUPS] for s in summaries.values()]
+        shape = (len(summaries), len(GROUPS), len(fields(HotaCounts)), len(ALPHAS))
+        return {"hota": np.array(rows, np.float64).reshape(shape)}
+
+    def from_sums(self, sums: Terms) -> Scores:
         """Everything is one class."""
         values: Scores = {}
-        for group in GROUPS:
-            scores = hota_scores(
-                add_hota_counts(HotaCounts(**summary[group]["hota"]) for summary in summaries.values())
-            )
-            values.update({f"{measure}_{group}": scores[measure] for measure in ("OWTA", "DetRe", "AssA")})
-        return Report(self.name, values)
-
-    def _categories(self, segments: Sequence[Segment]) -> IntArray:
-        # Only ground truth needs one, to be told common from uncommon.
-        return np.array([_OBJECT if s.category is None else s.category for s in segments], dtype=np.int64)
+        for group, hota in zip(GROUPS, sums["hota"], strict=True):
+            scores = hota_scores(HotaCounts(*hota))
+            values |= {f"{measure}_{group}": scores[measure] for measure in ("OWTA", "DetRe", "AssA")}
+        return values
 
     def _frames_of(self, frames: Sequence[BurstFrame], group: Group, meta: BurstSequence) -> list[TrackedFrame]:
         chosen = []
@@ -313,6 +338,14 @@ def _belongs(category: int, group: Group, common: frozenset[int]) -> bool:
     return group == "all" or (category in common) == (group == "common")
 
 
+def _categories(segments: Sequence[Segment], *, needed: bool) -> IntArray:
+    """As they were given, before merging; that of an open world for segments that need none."""
+    for segment in segments:
+        if segment.category is None and needed:
+            raise InputError(f"segment {segment.id} has no category")
+    return np.array([_OBJECT if s.category is None else s.category for s in segments], dtype=np.int64)
+
+
 def _merged(categories: IntArray) -> IntArray:
     return np.array([MERGED.get(category, category) for category in categories.tolist()], dtype=np.int64)
 
@@ -324,6 +357,22 @@ def _track_ids(segments: Sequence[Segment]) -> IntArray:
 def _best(scores_p: FloatArray, candidates: IntArray, limit: int) -> IntArray:
     """Positions of the best scored candidates, in the order given."""
     return np.sort(candidates[np.argsort(-scores_p[candidates], kind="stable")[:limit]])
+
+
+def _with_true_categories(frames: Sequence[BurstFrame]) -> list[BurstFrame]:
+    """Predicted tracks with the category of the true track of the same id; without those that have none."""
+    category_of: dict[int, int] = {}
+    for frame in frames:
+        category_of.update(zip(frame.tracked.truth_ids.tolist(), frame.categories_g.tolist(), strict=True))
+    relabelled = []
+    for frame in frames:
+        ids, everyone_g = frame.tracked.predicted_ids.tolist(), np.arange(len(frame.categories_g))
+        known_p = np.array([n for n, track in enumerate(ids) if track in category_of], dtype=np.int64)
+        categories_p = np.array([category_of[ids[n]] for n in known_p], dtype=np.int64)
+        overlaps = None if frame.overlaps is None else frame.overlaps.select(everyone_g, known_p)
+        tracked = frame.tracked.select(everyone_g, known_p)
+        relabelled.append(BurstFrame(tracked, frame.categories_g, categories_p, frame.scores_p[known_p], overlaps))
+    return relabelled
 
 
 def _without_unknowable(frame: TrackedFrame, category: int, meta: BurstSequence) -> TrackedFrame:
@@ -376,7 +425,23 @@ def _match_tracks(frames: Sequence[BurstFrame], category: int, *, not_exhaustive
     )
 
 
-def _track_ap(tracks: Sequence[TrackSummary], truths: int) -> float:
-    outcomes: NDArray[np.int8] = np.concatenate([one["outcomes"] for one in tracks], axis=1)
+def _hota_measures(found: Sequence[ClassSummary], weights_sn: FloatArray | None) -> dict[str, FloatArray]:
+    """Each measure of the HOTA family of one class, ``float64[S]``."""
+    counts = np.stack([HotaCounts(**one["hota"]).to_array() for one in found])
+    total = counts.sum(axis=0, keepdims=True) if weights_sn is None else weighted_sums(weights_sn, counts)
+    return {name: curve.mean(axis=-1) for name, curve in hota_curves(HotaCounts(*np.moveaxis(total, 1, 0))).items()}
+
+
+def _track_ap(found: Iterable[ClassSummary], weights_sn: FloatArray | None) -> FloatArray:
+    """Track AP of one class, ``float64[S]``; nan without ground truth."""
+    tracks = [one["tracks"] or _NO_TRACKS for one in found]
+    weights_sn = np.ones((1, len(tracks))) if weights_sn is None else weights_sn
+    outcomes: Outcomes = np.concatenate([one["outcomes"] for one in tracks], axis=1)
     scores = np.concatenate([one["scores"] for one in tracks])
-    return float(precision_and_recall(outcomes, scores, truths)[0].mean())
+    sequence_d = np.repeat(np.arange(len(tracks)), [len(one["scores"]) for one in tracks])
+    truths_s = weights_sn @ np.array([one["truths"] for one in tracks])
+    ap_s: FloatArray = average_precision(outcomes, scores, sequence_d, weights_sn, truths_s).mean(axis=1)
+    return ap_s
+
+
+_NO_TRACKS = TrackSummary(scores=np.zeros(0), outcomes=np.zeros((len(IOU_THRESHOLDS), 0), np.int8), truths=0)

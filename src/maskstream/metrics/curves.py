@@ -1,17 +1,18 @@
-"""Curves: J and F of one object over its frames, the statistics of DAVIS on them, and the rows of a report."""
+"""Curves: J and F of one object over its frames, the statistics of DAVIS on them, and metrics that average them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypedDict, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskstream.types import InputError
 
-from .accumulator import Report, Scores
+from .accumulator import OpenT, Scores, SummaryT
+from .additive import RowMeans, Terms
 
 Values = NDArray[np.float64]
 
@@ -22,9 +23,6 @@ class Curve(TypedDict):
     frames: NDArray[np.int64]
     j: Values
     f: Values
-
-
-CurveT = TypeVar("CurveT", bound=Curve)
 
 
 def make_curve(frames: Sequence[int], j: Sequence[float] | Values, f: Sequence[float] | Values) -> Curve:
@@ -65,23 +63,10 @@ def davis_statistics(curve: Curve, *, davis_uint8_decay: bool = False) -> Scores
     return row
 
 
-def davis_report(name: str, rows: Mapping[str, Scores], notes: Sequence[str] = ()) -> Report:
-    """The report of a DAVIS benchmark: statistics averaged over objects, and J&F, the mean of both means."""
-    columns = [f"{measure}-{what}" for measure in "JF" for what in ("Mean", "Recall", "Decay")]
-    means = {column: mean([row[column] for row in rows.values()]) for column in columns}
-    return Report(name, {"J&F-Mean": (means["J-Mean"] + means["F-Mean"]) / 2, **means}, per_video=rows, notes=(*notes,))
-
-
 def jf_row(curve: Curve) -> Scores:
     """J&F, J and F of one object."""
     j, f = mean(curve["j"]), mean(curve["f"])
     return {"J&F": (j + f) / 2, "J": j, "F": f}
-
-
-def jf_report(name: str, rows: Mapping[str, Scores], notes: Sequence[str] = ()) -> Report:
-    """A report of J&F, J and F averaged over the rows."""
-    j, f = (mean([row[column] for row in rows.values()]) for column in "JF")
-    return Report(name, {"J&F": (j + f) / 2, "J": j, "F": f}, per_video=rows, notes=(*notes,))
 
 
 def mean(values: Iterable[float] | Values) -> float:
@@ -104,12 +89,53 @@ def without_ends(sequence_id: str, frame_count: int) -> slice:
     return slice(1, frame_count - 1)
 
 
-def object_rows(summaries: Mapping[str, Mapping[int, CurveT]], row: Callable[[CurveT], Scores]) -> dict[str, Scores]:
-    """A row ``sequence/object`` for every object, by sequence and then by id."""
-    return {f"{s}/{o}": row(curves[o]) for s, curves in summaries.items() for o in sorted(curves)}
-
-
 def without_objects(summaries: Mapping[str, Mapping[int, Curve]]) -> list[str]:
     """A note about sequences that add nothing, if there are any."""
     names = [sequence_id for sequence_id, curves in summaries.items() if not curves]
     return [f"without any object to score: {', '.join(names)}"] if names else []
+
+
+def without_any_prediction(what: str, names: Sequence[str]) -> list[str]:
+    """A note about sequences that score 0 because nothing was predicted for them, if there are any."""
+    return [f"{len(names)} {what} without any prediction score 0, first {names[0]}"] if names else []
+
+
+class DavisMeans(RowMeans[OpenT, dict[int, Curve], None]):
+    """The statistics of DAVIS of every object, averaged over objects, and J&F, the mean of both means.
+
+    Args:
+        davis_uint8_decay: reproduce the official decay of sequences beyond 256 frames.
+    """
+
+    columns = tuple(f"{measure}-{what}" for measure in "JF" for what in ("Mean", "Recall", "Decay"))
+
+    def __init__(self, *, davis_uint8_decay: bool = False) -> None:
+        super().__init__()
+        self.davis_uint8_decay = davis_uint8_decay
+
+    def rows(self, sequence_id: str, summary: dict[int, Curve]) -> dict[str, Scores]:
+        """A row ``sequence/object`` for every object, by id."""
+        return {
+            f"{sequence_id}/{o}": davis_statistics(summary[o], davis_uint8_decay=self.davis_uint8_decay)
+            for o in sorted(summary)
+        }
+
+    def from_sums(self, sums: Terms) -> Scores:
+        """The means."""
+        means = super().from_sums(sums)
+        return {"J&F-Mean": (means["J-Mean"] + means["F-Mean"]) / 2, **means}
+
+    def notes(self, summaries: Mapping[str, dict[int, Curve]]) -> Sequence[str]:
+        """Sequences that add nothing."""
+        return without_objects(summaries)
+
+
+class JfMeans(RowMeans[OpenT, SummaryT, None]):
+    """J and F of every object or expression, averaged, and J&F, the mean of both means."""
+
+    columns = ("J", "F")
+
+    def from_sums(self, sums: Terms) -> Scores:
+        """The means."""
+        means = super().from_sums(sums)
+        return {"J&F": (means["J"] + means["F"]) / 2, **means}

@@ -6,7 +6,7 @@ number of pairs. Only the J and F of pairs outlive the frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +15,8 @@ from scipy.optimize import linear_sum_assignment
 
 from maskstream.types import FrameAnnotation, FrameSegmentation
 
-from .accumulator import Accumulator, Report
-from .boundaries import Region, frame_regions, pairwise_jf
-from .curves import Curve, davis_report, davis_statistics, make_curve, object_rows, without_objects
-from .jf import BoolMask, boundary_radius
+from .boundaries import BoolMask, Region, boundary_radius, frame_regions, pairwise_jf
+from .curves import Curve, DavisMeans, make_curve
 from .vos import VOID_ID, check_ids, objects_of_first_frame
 
 MAX_PROPOSALS = 20
@@ -36,7 +34,7 @@ class OpenProposals:
     f_pg: list[NDArray[np.float64]] = field(default_factory=list)
 
 
-class DavisUnsupervised(Accumulator[OpenProposals, dict[int, Curve], None]):
+class DavisUnsupervised(DavisMeans[OpenProposals]):
     """DAVIS-2017 unsupervised, also the engine of Ref-DAVIS (metrics specification §5.5).
 
     The first frame says which objects there are. All frames count. Annotated id 255, and ``FrameAnnotation.void``,
@@ -48,10 +46,6 @@ class DavisUnsupervised(Accumulator[OpenProposals, dict[int, Curve], None]):
     """
 
     name = "DAVIS-2017 unsupervised"
-
-    def __init__(self, *, davis_uint8_decay: bool = False) -> None:
-        super().__init__()
-        self.davis_uint8_decay = davis_uint8_decay
 
     def begin(self, sequence_id: str) -> OpenProposals:
         """No frame seen."""
@@ -76,16 +70,10 @@ class DavisUnsupervised(Accumulator[OpenProposals, dict[int, Curve], None]):
         check_ids(ids, MAX_PROPOSALS)
         state.proposal_count = max(state.proposal_count, *ids, 0)
         empty = Region.empty(size_hw)
-        truths = [true_regions.get(o, empty) for o in state.objects]
-        # Most of the 20 are absent from a frame, and an absent one compares the same whoever it is.
-        present = sorted(proposals)
-        preds = [proposals[p] for p in present] + [empty]
-        j, f = pairwise_jf(preds, truths, radius=boundary_radius(size_hw))
-        row_of = np.full(MAX_PROPOSALS, len(present))
-        row_of[np.array(present, np.int64) - 1] = np.arange(len(present))
+        j_pg, f_pg = proposal_jf(proposals, [true_regions.get(o, empty) for o in state.objects], size_hw=size_hw)
         state.frames.append(frame_index)
-        state.j_pg.append(j[row_of])
-        state.f_pg.append(f[row_of])
+        state.j_pg.append(j_pg)
+        state.f_pg.append(f_pg)
 
     def reduce(self, state: OpenProposals) -> dict[int, Curve]:
         """The curve of each object with the proposal assigned to it."""
@@ -93,14 +81,38 @@ class DavisUnsupervised(Accumulator[OpenProposals, dict[int, Curve], None]):
             return {}
         count = max(state.proposal_count, len(state.objects))
         j_tpg, f_tpg = (_padded(np.stack(frames), count) for frames in (state.j_pg, state.f_pg))
-        mean_jf_pg = (j_tpg.mean(axis=0) + f_tpg.mean(axis=0)) / 2
-        assigned = zip(*linear_sum_assignment(mean_jf_pg, maximize=True), strict=True)
-        return {state.objects[g]: make_curve(state.frames, j_tpg[:, p, g], f_tpg[:, p, g]) for p, g in assigned}
+        chosen = assigned_proposals((j_tpg.mean(axis=0) + f_tpg.mean(axis=0)) / 2)
+        return {state.objects[g]: make_curve(state.frames, j_tpg[:, p, g], f_tpg[:, p, g]) for g, p in chosen.items()}
 
-    def score(self, summaries: Mapping[str, dict[int, Curve]]) -> Report:
-        """Statistics of every object, averaged over objects."""
-        rows = object_rows(summaries, lambda curve: davis_statistics(curve, davis_uint8_decay=self.davis_uint8_decay))
-        return davis_report(self.name, rows, without_objects(summaries))
+
+def proposal_jf(
+    proposals: Mapping[int, Region], truths: Sequence[Region], *, size_hw: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """J and F of the proposals 1 to 20 of a frame with every object; one that is not there is an empty mask.
+
+    Returns:
+        J and F, both ``float64[20, G]``.
+    """
+    # Most of the 20 are absent from a frame, and an absent one compares the same whoever it is.
+    present = sorted(proposals)
+    preds = [proposals[p] for p in present] + [Region.empty(size_hw)]
+    j, f = pairwise_jf(preds, truths, radius=boundary_radius(size_hw))
+    row_of = np.full(MAX_PROPOSALS, len(present))
+    row_of[np.array(present, np.int64) - 1] = np.arange(len(present))
+    return j[row_of], f[row_of]
+
+
+def assigned_proposals(mean_jf_pg: NDArray[np.float64]) -> dict[int, int]:
+    """The proposal of each object: one proposal an object, so that the sum of J&F is greatest (§5.5).
+
+    Args:
+        mean_jf_pg: ``float64[P, G]``, over all frames of the sequence.
+
+    Returns:
+        Positions of proposals by position of the object; an object goes without when there are too few.
+    """
+    proposals, objects = linear_sum_assignment(mean_jf_pg, maximize=True)
+    return dict(zip(objects.tolist(), proposals.tolist(), strict=True))
 
 
 def void_pixels(truth: FrameAnnotation) -> BoolMask | None:

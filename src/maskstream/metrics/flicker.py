@@ -7,7 +7,7 @@ given the optical flow, it is compared with where it came from.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from maskstream.types import FrameAnnotation, FrameSegmentation, InputError
 
-from .accumulator import Accumulator, Report
-from .jf import BoolMask
-from .semantic import check_labels, mean_of_defined
+from .accumulator import NO_PREDICTION, Scores
+from .additive import RowMeans, Terms, ratio
+from .boundaries import BoolMask
+from .semantic import check_labels
 
 Labels = NDArray[np.int32]
 
@@ -78,7 +79,7 @@ class OpenLabels:
     changed: list[float] = field(default_factory=list)
 
 
-class Flicker(Accumulator[OpenLabels, tuple[float, int], Motion]):
+class Flicker(RowMeans[OpenLabels, tuple[float, int], Motion]):
     """Mean fraction of pixels that change their label between consecutive frames; needs no ground truth.
 
     The mean over the frames of a video but the first, then over videos. ``consistency`` is one minus it. Pixels
@@ -89,6 +90,8 @@ class Flicker(Accumulator[OpenLabels, tuple[float, int], Motion]):
     """
 
     name = "flicker"
+    columns = ("flicker",)
+    skip_undefined = True
 
     def __init__(self, *, by: Literal["track", "category"] = "track") -> None:
         super().__init__()
@@ -103,16 +106,21 @@ class Flicker(Accumulator[OpenLabels, tuple[float, int], Motion]):
         sequence_id: str,
         frame_index: int,
         truth: FrameAnnotation | None,
-        prediction: FrameSegmentation,
+        prediction: FrameSegmentation | None,
         meta: Motion | None = None,
+        *,
+        allow_missing: bool = False,
     ) -> None:
         """Take one frame; ``truth`` may be None and is not looked at, ``meta`` is the motion since the frame before.
 
         Raises:
-            InputError: as `Accumulator.update`, or the size changes within a video.
+            InputError: as `Accumulator.update`, or the size changes within a video, or both sides are None.
         """
-        unlabelled = FrameAnnotation(prediction, annotated=False)
-        super().update(sequence_id, frame_index, truth or unlabelled, prediction, meta)
+        if truth is None:
+            if prediction is None:
+                raise InputError(f"{sequence_id}, frame {frame_index}: {NO_PREDICTION}")
+            truth = FrameAnnotation(prediction, annotated=False)
+        super().update(sequence_id, frame_index, truth, prediction, meta, allow_missing=allow_missing)
 
     def add(
         self,
@@ -133,13 +141,19 @@ class Flicker(Accumulator[OpenLabels, tuple[float, int], Motion]):
         defined = [value for value in state.changed if not math.isnan(value)]
         return sum(defined), len(defined)
 
-    def score(self, summaries: Mapping[str, tuple[float, int]]) -> Report:
+    def rows(self, sequence_id: str, summary: tuple[float, int]) -> dict[str, Scores]:
+        """The mean of a video; nan without two frames to compare."""
+        flicker = ratio(*summary)
+        return {sequence_id: {"flicker": flicker, "consistency": 1 - flicker}}
+
+    def from_sums(self, sums: Terms) -> Scores:
         """Mean over the videos that have two frames to compare."""
-        flicker = {name: total / count if count else math.nan for name, (total, count) in summaries.items()}
-        per_video = {name: {"flicker": value, "consistency": 1 - value} for name, value in flicker.items()}
-        mean = mean_of_defined(list(flicker.values()))
-        notes = (f"Labels are compared by {self.by}.",)
-        return Report(self.name, {"flicker": mean, "consistency": 1 - mean}, per_video=per_video, notes=notes)
+        flicker = super().from_sums(sums)["flicker"]
+        return {"flicker": flicker, "consistency": 1 - flicker}
+
+    def notes(self, summaries: Mapping[str, tuple[float, int]]) -> Sequence[str]:
+        """What a label is."""
+        return (f"Labels are compared by {self.by}.",)
 
     def _labels(self, prediction: FrameSegmentation) -> Labels:
         labels = [0 if self.by == "track" else -1]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from maskstream.types import FrameSegmentation, InputError, LabelMap, PackedMasks, joint_histogram, pack_masks
+from maskstream.types import FrameSegmentation, InputError, Overlaps, mask_overlaps
 
 from .accumulator import Scores
 
@@ -64,7 +64,7 @@ class TrackedFrame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HotaCounts:
-    """What HOTA keeps of sequences; every field is ``float64[19]``, one value an α.
+    """What HOTA keeps of sequences; every field is ``float64[…, 19]``, one value an α.
 
     Attributes:
         tp: matched detections.
@@ -87,6 +87,10 @@ class HotaCounts:
     def to_plain(self) -> dict[str, FloatArray]:
         """The fields by name; ``HotaCounts(**plain)`` undoes it."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def to_array(self) -> FloatArray:
+        """The fields one after the other, ``float64[7, 19]``; ``HotaCounts(*array)`` undoes it."""
+        return np.stack([*self.to_plain().values()])
 
 
 def hota_counts(frames: Sequence[TrackedFrame]) -> HotaCounts:
@@ -140,7 +144,7 @@ def add_hota_counts(counts: Iterable[HotaCounts]) -> HotaCounts:
 
 
 def hota_curves(counts: HotaCounts) -> dict[str, FloatArray]:
-    """HOTA and its parts at each α: ``float64[19]`` each (metrics specification §9.1, step 5).
+    """HOTA and its parts at each α: arrays of the shape of the counts (metrics specification §9.1, step 5).
 
     Denominators are at least 1, so what has no sample is 0; only LocA is 1 where nothing matched, as the reference
     program has it.
@@ -168,12 +172,6 @@ def hota_scores(counts: HotaCounts) -> Scores:
     return {name: float(np.mean(curve)) for name, curve in hota_curves(counts).items()}
 
 
-def mean_scores(rows: Iterable[Scores], names: Sequence[str]) -> Scores:
-    """Plain mean over classes; nan when there is none."""
-    listed = list(rows)
-    return {name: float(np.mean([row[name] for row in listed])) if listed else float("nan") for name in names}
-
-
 def _alignment(
     frames: Sequence[TrackedFrame],
     rows: Sequence[IntArray],
@@ -198,63 +196,9 @@ def _concatenated(arrays: Sequence[IntArray]) -> IntArray:
 # Similarities of the segments of one frame.
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Overlaps:
-    """Pixels that two sets of masks share.
-
-    Attributes:
-        shared_gp: ``int64[G, P]``.
-        areas_g: ``int64[G]``.
-        areas_p: ``int64[P]``.
-    """
-
-    shared_gp: IntArray
-    areas_g: IntArray
-    areas_p: IntArray
-
-    def iou_gp(self) -> FloatArray:
-        """``float64[G, P]``, intersection over union; 0 when both are empty."""
-        union_gp = self.areas_g[:, None] + self.areas_p[None] - self.shared_gp
-        iou_gp: FloatArray = self.shared_gp / np.maximum(1, union_gp)
-        return iou_gp
-
-    def select(self, truths: NDArray[np.bool_] | IntArray, predictions: NDArray[np.bool_] | IntArray) -> Overlaps:
-        """Only some of the masks, by flags or positions."""
-        return Overlaps(self.shared_gp[truths][:, predictions], self.areas_g[truths], self.areas_p[predictions])
-
-
-def mask_overlaps(truth: FrameSegmentation, prediction: FrameSegmentation) -> Overlaps:
-    """Intersections and areas of all masks of two segmentations of one frame.
-
-    One joint histogram when both are label maps; otherwise the bits of every two masks whose boxes touch are counted.
-
-    Raises:
-        InputError: the sizes differ.
-    """
-    if isinstance(truth.masks, LabelMap) and isinstance(prediction.masks, LabelMap):
-        counts = (len(truth.segments), len(prediction.segments))
-        histogram = joint_histogram(
-            truth.masks.values, counts[0], prediction.masks.values.to(truth.masks.values.device), counts[1]
-        )
-        shared_gp = histogram.cpu().numpy()
-        return Overlaps(shared_gp[1:, 1:], shared_gp.sum(axis=1)[1:], shared_gp.sum(axis=0)[1:])
-    if truth.size_hw != prediction.size_hw:
-        raise InputError(f"segmentations differ in size: {list(truth.size_hw)} and {list(prediction.size_hw)}")
-    bits_g, boxes_g = _bits_and_boxes(truth)
-    bits_p, boxes_p = _bits_and_boxes(prediction)
-    corner_gp2 = np.maximum(boxes_g[:, None, :2], boxes_p[None, :, :2])
-    end_gp2 = np.minimum(boxes_g[:, None, 2:], boxes_p[None, :, 2:])
-    shared_gp = np.zeros((len(bits_g), len(bits_p)), dtype=np.int64)
-    for g, p in np.argwhere((end_gp2 > corner_gp2).all(axis=2)):
-        (x0, y0), (x1, y1) = corner_gp2[g, p], end_gp2[g, p]
-        crop = np.s_[y0:y1, x0 // 8 : (x1 + 7) // 8]
-        shared_gp[g, p] = _count_bits(bits_g[g][crop] & bits_p[p][crop])
-    return Overlaps(shared_gp, _areas(bits_g, boxes_g), _areas(bits_p, boxes_p))
-
-
-def tight_boxes(segmentation: FrameSegmentation) -> IntArray:
-    """``int64[N, 4]``: x0, y0 and one past x1, y1 of each mask; zeros when empty. Never unpacks packed masks."""
-    return _bits_and_boxes(segmentation)[1]
+def frame_overlaps(truth: FrameSegmentation, prediction: FrameSegmentation) -> Overlaps:
+    """Intersections and areas of all masks of two segmentations of one frame."""
+    return mask_overlaps(truth.masks, len(truth.segments), prediction.masks, len(prediction.segments))
 
 
 def box_iou(first_n4: IntArray, second_m4: IntArray) -> FloatArray:
@@ -274,33 +218,3 @@ def box_iou(first_n4: IntArray, second_m4: IntArray) -> FloatArray:
     areas_m = (second_m4[:, 2:] - second_m4[:, :2]).prod(axis=1)
     iou_nm: FloatArray = shared_nm / np.maximum(1, areas_n[:, None] + areas_m[None] - shared_nm)
     return iou_nm
-
-
-def _bits_and_boxes(segmentation: FrameSegmentation) -> tuple[NDArray[np.uint8], IntArray]:
-    masks = segmentation.masks
-    packed = masks if isinstance(masks, PackedMasks) else pack_masks(segmentation.masks_nhw().cpu())
-    bits = packed.bits.cpu().numpy()
-    if not len(bits):
-        return bits, np.zeros((0, 4), dtype=np.int64)
-    columns: NDArray[np.bool_] = np.unpackbits(np.bitwise_or.reduce(bits, axis=1), axis=1, count=packed.width).astype(
-        bool
-    )
-    rows: NDArray[np.bool_] = np.logical_or.reduce(bits, axis=2)
-    boxes = np.stack([columns.argmax(1), rows.argmax(1), _end(columns), _end(rows)], axis=1)
-    return bits, boxes * rows.any(axis=1, keepdims=True)
-
-
-def _end(occupied_nl: NDArray[np.bool_]) -> IntArray:
-    """One past the last True of each row."""
-    end_n: IntArray = occupied_nl.shape[1] - occupied_nl[:, ::-1].argmax(axis=1)
-    return end_n
-
-
-def _areas(bits: NDArray[np.uint8], boxes: IntArray) -> IntArray:
-    crops = (mask[y0:y1, x0 // 8 : (x1 + 7) // 8] for mask, (x0, y0, x1, y1) in zip(bits, boxes, strict=True))
-    return np.array([_count_bits(crop) for crop in crops], dtype=np.int64)
-
-
-def _count_bits(bits: NDArray[np.uint8]) -> int:
-    # np.bitwise_count needs NumPy 2; Python's own counts a long integer at once.
-    return int.from_bytes(bits.tobytes(), "little").bit_count()

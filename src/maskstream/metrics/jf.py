@@ -1,18 +1,16 @@
-"""Region similarity J and boundary accuracy F of the DAVIS benchmarks (Perazzi et al., CVPR 2016)."""
+"""Region similarity J and boundary accuracy F of two masks (Perazzi et al., CVPR 2016).
+
+For masks at hand; the metrics take frames apart into the regions of ``boundaries.py``, which does the work here too.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
-
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from maskstream.types import InputError
 
-BoolMask: TypeAlias = NDArray[np.bool_]
+from .boundaries import BoolMask, Region, boundary_radius, region_f, region_j
 
 
 def region_similarity(pred: BoolMask, truth: BoolMask, void: BoolMask | None = None) -> float:
@@ -30,8 +28,7 @@ def region_similarity(pred: BoolMask, truth: BoolMask, void: BoolMask | None = N
         InputError: the shapes differ.
     """
     pred, truth = _outside_void(pred, truth, void)
-    union = np.count_nonzero(pred | truth)
-    return np.count_nonzero(pred & truth) / union if union else 1.0
+    return region_j(Region.of_mask(pred), Region.of_mask(truth))
 
 
 def boundary_f(pred: BoolMask, truth: BoolMask, void: BoolMask | None = None, radius: int | None = None) -> float:
@@ -53,21 +50,8 @@ def boundary_f(pred: BoolMask, truth: BoolMask, void: BoolMask | None = None, ra
         InputError: the shapes differ.
     """
     pred, truth = _outside_void(pred, truth, void)
-    pred_contour, truth_contour = _contour(pred), _contour(truth)
-    if not pred_contour.any() or not truth_contour.any():
-        return float(pred_contour.any() == truth_contour.any())
-    rows = np.flatnonzero((pred_contour | truth_contour).any(axis=1))
-    columns = np.flatnonzero((pred_contour | truth_contour).any(axis=0))
-    crop = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     radius = boundary_radius(truth.shape) if radius is None else radius
-    precision = _fraction_near(pred_contour[crop], truth_contour[crop], radius)
-    recall = _fraction_near(truth_contour[crop], pred_contour[crop], radius)
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def boundary_radius(size_hw: tuple[int, ...]) -> int:
-    """The tolerance of F in pixels: 0.8 % of the diagonal, rounded up; 8 for 480×854 and 12 for 720×1280."""
-    return math.ceil(0.008 * math.hypot(*size_hw))
+    return region_f(Region.of_mask(pred), Region.of_mask(truth), radius=radius)
 
 
 def sequence_mean(values: Sequence[float], *, skip_first_last: bool = True) -> float:
@@ -88,19 +72,3 @@ def _outside_void(pred: BoolMask, truth: BoolMask, void: BoolMask | None) -> tup
             raise InputError(f"the {name} is {list(mask.shape)} but the annotation is {list(truth.shape)}")
     pred, truth = pred.astype(bool), truth.astype(bool)
     return (pred, truth) if void is None else (pred & ~void.astype(bool), truth & ~void.astype(bool))
-
-
-def _contour(mask: BoolMask) -> BoolMask:
-    """Pixels that differ from their east, south or south-east neighbour; nothing is added at the picture's edge."""
-    contour = np.zeros(mask.shape, dtype=bool)
-    contour[:, :-1] |= mask[:, :-1] != mask[:, 1:]
-    contour[:-1] |= mask[:-1] != mask[1:]
-    contour[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
-    return contour
-
-
-def _fraction_near(contour: BoolMask, other: BoolMask, radius: int) -> float:
-    """Fraction of the pixels of one contour that have a pixel of the other within the radius; neither is empty."""
-    distance = cv2.distanceTransform((~other).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    # Distances are roots of integers in single precision, so nothing lies between the radius and this bound.
-    return np.count_nonzero(distance[contour] < radius + 1e-3) / np.count_nonzero(contour)

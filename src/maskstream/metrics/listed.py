@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import ClassVar, TypedDict
+
+import numpy as np
 
 from maskstream.types import FrameAnnotation, FrameSegmentation, InputError
 
-from .accumulator import Accumulator
-from .boundaries import frame_regions, object_jf
-from .curves import Curve, make_curve
-from .jf import boundary_radius
+from .accumulator import Scores
+from .additive import Additive, Numbers, Terms, ratios
+from .boundaries import Region, boundary_radius, frame_regions, object_jf
+from .curves import Curve, Values, make_curve
+
+GROUPS = ("seen", "unseen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class ListedObject:
 
     Attributes:
         frames: the frame indices on which it is scored.
-        group: the objects it is averaged with, "seen" or "unseen".
+        group: the objects it is averaged with, one of `GROUPS`.
     """
 
     frames: Collection[int]
@@ -36,18 +41,21 @@ class ListedSummary(TypedDict):
 
 @dataclass(slots=True)
 class OpenListed:
-    """An open video: frame, J and F of each object."""
+    """An open video: frame, J and F of each object; with several candidates for an object, an array of them."""
 
     sequence_id: str
-    scores: dict[int, list[tuple[int, float, float]]]
+    scores: dict[int, list[tuple[int, float | Values, float | Values]]]
 
 
-class ListedObjects(Accumulator[OpenListed, ListedSummary, None]):
+class ListedObjects(Additive[OpenListed, ListedSummary, None]):
     """What LVOS and YouTube-VOS share.
 
     Args:
         objects: the objects of every video.
     """
+
+    columns: ClassVar[tuple[str, ...]]
+    """What is averaged over the objects of a group."""
 
     def __init__(self, objects: Mapping[str, Mapping[int, ListedObject]]) -> None:
         super().__init__()
@@ -71,11 +79,17 @@ class ListedObjects(Accumulator[OpenListed, ListedSummary, None]):
         objects = [o for o in state.scores if frame_index in known[o].frames]
         if not objects or not truth.annotated:
             return
-        size_hw = prediction.size_hw
-        true_regions, pred_regions = frame_regions(truth.segmentation), frame_regions(prediction)
-        j, f = object_jf(pred_regions, true_regions, objects, size_hw=size_hw, radius=boundary_radius(size_hw))
+        j, f = self.compare(frame_regions(truth.segmentation), prediction, objects)
         for n, o in enumerate(objects):
             state.scores[o].append((frame_index, j[n], f[n]))
+
+    def compare(
+        self, truth: Mapping[int, Region], prediction: FrameSegmentation, objects: Sequence[int]
+    ) -> tuple[Sequence[float | Values], Sequence[float | Values]]:
+        """J and F of each object with the prediction of the same id."""
+        size_hw = prediction.size_hw
+        preds = frame_regions(prediction)
+        return object_jf(preds, truth, objects, size_hw=size_hw, radius=boundary_radius(size_hw))
 
     def reduce(self, state: OpenListed) -> ListedSummary:
         """A curve an object.
@@ -98,11 +112,32 @@ class ListedObjects(Accumulator[OpenListed, ListedSummary, None]):
             curves[o] = make_curve(frames, j, f)
         return ListedSummary(groups={o: known[o].group for o in curves}, curves=curves)
 
+    @abstractmethod
+    def row(self, curve: Curve) -> Scores:
+        """The columns of one object."""
 
-def grouped_curves(summaries: Mapping[str, ListedSummary]) -> dict[str, tuple[str, Curve]]:
-    """Group and curve of every object, by ``sequence/object``."""
-    return {
-        f"{sequence_id}/{o}": (summary["groups"][o], summary["curves"][o])
-        for sequence_id, summary in summaries.items()
-        for o in sorted(summary["curves"])
-    }
+    def terms(self, summaries: Mapping[str, ListedSummary]) -> Terms:
+        """Sums of the columns over the objects of each group of each video, and over how many."""
+        sums = np.zeros((len(summaries), len(GROUPS), len(self.columns)))
+        counts = np.zeros((len(summaries), len(GROUPS), 1))
+        for n, summary in enumerate(summaries.values()):
+            for o in sorted(summary["curves"]):
+                row, group = self.row(summary["curves"][o]), GROUPS.index(summary["groups"][o])
+                sums[n, group] += [row[column] for column in self.columns]
+                counts[n, group] += 1
+        return {"sums": sums, "counts": counts}
+
+    def group_means(self, sums: Terms) -> dict[str, Scores]:
+        """The mean of each column in each group, nan in one without objects."""
+        means: Numbers = ratios(sums["sums"], sums["counts"])
+        return {
+            group: dict(zip(self.columns, row, strict=True)) for group, row in zip(GROUPS, means.tolist(), strict=True)
+        }
+
+    def video_rows(self, summaries: Mapping[str, ListedSummary]) -> dict[str, Scores]:
+        """A row ``sequence/object`` for every object, by id."""
+        return {
+            f"{sequence_id}/{o}": self.row(summary["curves"][o])
+            for sequence_id, summary in summaries.items()
+            for o in sorted(summary["curves"])
+        }

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from maskstream.types import FrameAnnotation, FrameSegmentation, InputError
 
-from .accumulator import Accumulator, Report, Scores
+from .accumulator import Scores
+from .additive import RowMeans, Terms
 from .boundaries import Region, frame_regions, region_f
-from .curves import Values, mean, object_rows, without_ends
-
-_COLUMNS = ("J", "F_new", "F", "disappear_J", "disappear_F_new", "reappear_J", "reappear_F_new")
+from .curves import Values, mean, without_any_prediction, without_ends
 
 
 class MoseCurve(TypedDict):
@@ -46,8 +45,11 @@ class OpenMose:
     scores: list[list[tuple[float, float, float, bool]]] = field(default_factory=list)
 
 
-class MoseV2(Accumulator[OpenMose, dict[int, MoseCurve], None]):
+class MoseV2(RowMeans[OpenMose, dict[int, MoseCurve], None]):
     """MOSE v2 (metrics specification §5.10).
+
+    The objects of a video without any prediction score 0 and neither disappear nor return, as the official program
+    has it; a video of which some predictions are missing is an error.
 
     Args:
         objects: the object ids of each video, from ``meta.json``. The first and the last annotated frame are not
@@ -55,6 +57,9 @@ class MoseV2(Accumulator[OpenMose, dict[int, MoseCurve], None]):
     """
 
     name = "MOSE v2"
+    without_prediction = "zero"
+    columns = ("J", "F_new", "F", "disappear_J", "disappear_F_new", "reappear_J", "reappear_F_new")
+    skip_undefined = True
 
     def __init__(self, objects: Mapping[str, Sequence[int]]) -> None:
         super().__init__()
@@ -86,11 +91,13 @@ class MoseV2(Accumulator[OpenMose, dict[int, MoseCurve], None]):
         state.scores.append(scores)
 
     def reduce(self, state: OpenMose) -> dict[int, MoseCurve]:
-        """A curve an object.
+        """A curve an object; one without frames if none came.
 
         Raises:
             InputError: too few frames came.
         """
+        if not state.frames:
+            return {o: empty_curve() for o in state.objects}
         counted = without_ends(state.sequence_id, len(state.frames))
         frames, scores = np.array(state.frames[counted], np.int64), state.scores[counted]
         curves = {}
@@ -105,16 +112,22 @@ class MoseV2(Accumulator[OpenMose, dict[int, MoseCurve], None]):
             )
         return curves
 
-    def score(self, summaries: Mapping[str, dict[int, MoseCurve]]) -> Report:
+    def rows(self, sequence_id: str, summary: dict[int, MoseCurve]) -> dict[str, Scores]:
+        """A row ``sequence/object`` for every object, by id."""
+        return {f"{sequence_id}/{o}": mose_row(summary[o]) for o in sorted(summary)}
+
+    def from_sums(self, sums: Terms) -> Scores:
         """Means over objects; disappearance and reappearance over those objects that do so."""
-        rows = object_rows(summaries, mose_row)
-        values = {
-            column: mean([row[column] for row in rows.values() if not math.isnan(row[column])]) for column in _COLUMNS
-        }
+        values = super().from_sums(sums)
         values["J&F"] = (values["J"] + values["F"]) / 2
         for prefix in ("", "disappear_", "reappear_"):
             values[f"{prefix}J&F_new"] = (values[f"{prefix}J"] + values[f"{prefix}F_new"]) / 2
-        return Report(self.name, values, per_video=rows)
+        return values
+
+    def notes(self, summaries: Mapping[str, dict[int, MoseCurve]]) -> Sequence[str]:
+        """Videos that have no prediction."""
+        silent = [s for s, curves in summaries.items() if any(not len(curve["frames"]) for curve in curves.values())]
+        return without_any_prediction("videos", silent)
 
 
 def smoothed_j(pred: Region, truth: Region) -> float:
@@ -139,6 +152,8 @@ def adaptive_f(pred: Region, truth: Region) -> tuple[float, float]:
 
 def mose_row(curve: MoseCurve) -> Scores:
     """The scores of one object; disappearance or reappearance is nan when it does not happen."""
+    if not len(curve["frames"]):
+        return dict.fromkeys(MoseV2.columns, math.nan) | dict.fromkeys(("J", "F", "F_new"), 0.0)
     row: Scores = {"J": mean(curve["j"]), "F_new": mean(curve["f_new"]), "F": mean(curve["f"])}
     runs = _runs(curve["visible"])
     # A run that begins the sequence comes after nothing: nobody disappeared, nobody returned.
@@ -148,6 +163,14 @@ def mose_row(curve: MoseCurve) -> Scores:
         row[f"{name}_J"] = mean([mean(curve["j"][run]) for run in selected])
         row[f"{name}_F_new"] = mean([mean(curve["f_new"][run]) for run in selected])
     return row
+
+
+def empty_curve() -> MoseCurve:
+    """The curve of an object of a video without any prediction."""
+    nothing = np.zeros(0)
+    return MoseCurve(
+        frames=np.zeros(0, np.int64), j=nothing, f=nothing, f_new=nothing, visible=np.zeros(0, dtype=np.bool_)
+    )
 
 
 def _runs(visible: NDArray[np.bool_]) -> list[slice]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal, TypedDict
 
 import numpy as np
 
 from maskstream.types import Category, CategorySet, FrameAnnotation, FrameSegmentation, InputError, LabelMap
 
-from .accumulator import Accumulator, Report, Scores
+from .accumulator import Scores, WithoutPrediction
+from .additive import Additive, Terms
 from .clear import ClearCounts, add_clear_counts, clear_counts, clear_scores, unmatched
 from .hota import (
+    ALPHAS,
     EPSILON,
     FloatArray,
     HotaCounts,
     IntArray,
     TrackedFrame,
     add_hota_counts,
+    frame_overlaps,
     hota_counts,
     hota_curves,
     hota_scores,
-    mask_overlaps,
 )
 
 KITTI_MOTS = CategorySet("kitti-mots", (Category(1, "car", is_thing=True), Category(2, "pedestrian", is_thing=True)))
@@ -46,7 +48,7 @@ class OpenMots:
     frames: dict[int, list[TrackedFrame]]
 
 
-class Mots(Accumulator[OpenMots, MotsSummary, None]):
+class Mots(Additive[OpenMots, MotsSummary, None]):
     """sMOTSA, MOTSA, MOTSP, IDF1 and the HOTA family on masks, for each class; there is no mean over classes.
 
     ``FrameAnnotation.void`` is the region to ignore: a prediction that matches nothing and has more than half of its
@@ -55,6 +57,7 @@ class Mots(Accumulator[OpenMots, MotsSummary, None]):
     """
 
     name = "MOTS"
+    without_prediction: ClassVar[WithoutPrediction] = "empty"
 
     def __init__(
         self, categories: CategorySet = KITTI_MOTS, *, empty_masks: Literal["count", "drop"] = "count"
@@ -77,7 +80,7 @@ class Mots(Accumulator[OpenMots, MotsSummary, None]):
         category_p = _categories(prediction, self.categories, "predicted")
         _check_disjoint(truth.segmentation, "true")
         _check_disjoint(prediction, "predicted")
-        overlaps = mask_overlaps(truth.segmentation, prediction)
+        overlaps = frame_overlaps(truth.segmentation, prediction)
         inside_p = _fraction_inside(prediction, truth, overlaps.areas_p)
         whole = TrackedFrame(_track_ids(truth.segmentation), _track_ids(prediction), overlaps.iou_gp())
         count_all = self.empty_masks == "count"
@@ -95,25 +98,35 @@ class Mots(Accumulator[OpenMots, MotsSummary, None]):
             for category, frames in state.frames.items()
         }
 
-    def score(self, summaries: Mapping[str, MotsSummary]) -> Report:
-        """A row a class; ``values`` holds the same numbers as ``class/measure``. Counts are among the notes."""
-        per_class: dict[str, Scores] = {}
-        notes = []
-        for category in self.categories.categories:
-            rows = [summary[category.id] for summary in summaries.values()]
-            counts = _total(rows)
-            per_class[category.name] = {
-                **clear_scores(counts),
-                **hota_scores(_hota(rows)),
-            }
-            notes.append(_note(category.name, counts))
-        values = {f"{name}/{measure}": value for name, row in per_class.items() for measure, value in row.items()}
-        return Report(self.name, values, per_class, notes=tuple(notes))
+    def terms(self, summaries: Mapping[str, MotsSummary]) -> Terms:
+        """The counts of each class of each sequence, those of HOTA and those of CLEAR."""
+        rows = [[summary[category] for category in self.categories.ids] for summary in summaries.values()]
+        hota = np.array([[HotaCounts(**one["hota"]).to_array() for one in row] for row in rows], np.float64)
+        clear = np.array([[[*one["clear"].values()] for one in row] for row in rows], np.float64)
+        shape = (len(summaries), len(self.categories))
+        return {
+            "hota": hota.reshape(*shape, len(fields(HotaCounts)), len(ALPHAS)),
+            "clear": clear.reshape(*shape, len(fields(ClearCounts))),
+        }
 
-    def result(self) -> Report:
-        """The result over all sequences that have ended, with a row each."""
-        rows = {name: self.score({name: summary}).values for name, summary in sorted(self._summaries.items())}
-        return replace(super().result(), per_video=rows)
+    def from_sums(self, sums: Terms) -> Scores:
+        """The measures of each class as ``class/measure``."""
+        rows = self._class_scores(sums).items()
+        return {f"{name}/{measure}": value for name, row in rows for measure, value in row.items()}
+
+    def class_rows(self, summaries: Mapping[str, MotsSummary]) -> dict[str, Scores]:
+        """A row a class, with the numbers of the values."""
+        return self._class_scores(self.sums(summaries))
+
+    def notes(self, summaries: Mapping[str, MotsSummary]) -> Sequence[str]:
+        """What was counted."""
+        return [_note(name, counts) for name, counts in self.counts().items()]
+
+    def _class_scores(self, sums: Terms) -> dict[str, Scores]:
+        return {
+            name: clear_scores(ClearCounts(*clear.tolist())) | hota_scores(HotaCounts(*hota))
+            for name, hota, clear in zip(self.categories.names, sums["hota"], sums["clear"], strict=True)
+        }
 
     def curves(self) -> dict[str, dict[str, FloatArray]]:
         """HOTA and its parts at each of the 19 α, for each class over all sequences that have ended."""
@@ -145,7 +158,7 @@ def _track_ids(segmentation: FrameSegmentation) -> IntArray:
 def _check_disjoint(segmentation: FrameSegmentation, what: str) -> None:
     if isinstance(segmentation.masks, LabelMap):
         return
-    shared = mask_overlaps(segmentation, segmentation).shared_gp
+    shared = frame_overlaps(segmentation, segmentation).shared_gp
     np.fill_diagonal(shared, 0)
     if shared.any():
         first, second = (segmentation.segments[int(n)].id for n in np.argwhere(shared)[0])

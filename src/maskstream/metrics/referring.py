@@ -6,17 +6,19 @@ A sequence is one expression, named ``video/expression``; for Ref-DAVIS it is on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, TypedDict
+
+import numpy as np
 
 from maskstream.types import FrameAnnotation, FrameSegmentation, InputError
 
-from .accumulator import Accumulator, Report, Scores
-from .boundaries import region_f, region_j, union_region
-from .curves import Curve, jf_report, jf_row, make_curve, mean
+from .accumulator import Scores, WithoutPrediction
+from .additive import Additive, Terms, ratio
+from .boundaries import union_region
+from .curves import Curve, JfMeans, jf_row, mean, without_any_prediction
 from .davis_unsupervised import DavisUnsupervised, OpenProposals
-from .jf import boundary_radius
+from .vos import ObjectFrames
 
 HIDDEN = (
     "the labels of Ref-YouTube-VOS validation are not public: 202 validation videos (those listed in valid and not "
@@ -46,82 +48,83 @@ class RefDavis(DavisUnsupervised):
             raise InputError(f"{sequence_id}: a sequence of Ref-DAVIS is named anno_A/video, with A from 0 to 3")
         return super().begin(sequence_id)
 
-    def result(self) -> Report:
-        """The result over all sequences that have ended.
+    def video_of(self, sequence_id: str) -> str:
+        """The video, whose four readings belong together."""
+        return sequence_id.partition("/")[2]
+
+    def terms(self, summaries: Mapping[str, dict[int, Curve]]) -> Terms:
+        """The terms of the unsupervised protocol, one run an annotator.
 
         Raises:
-            InputError: a sequence has not ended, or a video is missing from an annotator.
+            InputError: a video is missing from an annotator.
         """
-        names = set(self._summaries)
-        for video in sorted({name.partition("/")[2] for name in names}):
+        for video in sorted({self.video_of(name) for name in summaries}):
             for annotator in self.annotators:
-                if f"{annotator}/{video}" not in names:
+                if f"{annotator}/{video}" not in summaries:
                     raise InputError(f"{annotator}/{video} is missing: the score is the mean over four annotators")
-        return super().result()
+        of_run = np.array([[name.startswith(f"{a}/") for a in self.annotators] for name in summaries], np.float64)
+        of_run = of_run.reshape(len(summaries), len(self.annotators), 1)
+        return {name: of_run * rows[:, None] for name, rows in super().terms(summaries).items()}
 
-    def score(self, summaries: Mapping[str, dict[int, Curve]]) -> Report:
-        """The mean of the four runs; each run is a row too."""
-        runs = {}
-        for annotator in self.annotators:
-            own = {s: curves for s, curves in summaries.items() if s.startswith(f"{annotator}/")}
-            runs[annotator] = super().score(own)
-        columns = runs["anno_0"].values
-        values = {column: mean([run.values[column] for run in runs.values()]) for column in columns}
-        rows = {annotator: run.values for annotator, run in runs.items()}
-        for run in runs.values():
-            rows |= run.per_video
-        return Report(self.name, values, per_video=rows)
+    def from_sums(self, sums: Terms) -> Scores:
+        """The mean of the four runs."""
+        runs = self._runs(sums)
+        return {column: mean([run[column] for run in runs]) for column in runs[0]}
 
+    def video_rows(self, summaries: Mapping[str, dict[int, Curve]]) -> dict[str, Scores]:
+        """A row for each of the four runs, and then all objects."""
+        return dict(zip(self.annotators, self._runs(self.sums(summaries)), strict=True)) | super().video_rows(summaries)
 
-@dataclass(slots=True)
-class OpenExpression:
-    """An open expression: J and F of each frame."""
-
-    frames: list[int] = field(default_factory=list)
-    j: list[float] = field(default_factory=list)
-    f: list[float] = field(default_factory=list)
+    def _runs(self, sums: Terms) -> list[Scores]:
+        return [
+            super(RefDavis, self).from_sums({name: total[n] for name, total in sums.items()})
+            for n in range(len(self.annotators))
+        ]
 
 
-class Mevis(Accumulator[OpenExpression, Curve, None]):
+class Mevis(JfMeans[ObjectFrames, Curve]):
     """MeViS (metrics specification §8; Ding et al., ICCV 2023).
 
     The target of an expression is everything annotated for it, the prediction everything predicted. All frames
-    count; the mean over frames is averaged over expressions. An expression that ends without a frame has no
-    prediction at all and scores 0.
+    count; the mean over frames is averaged over expressions. An expression without any prediction, and one that ends
+    without a frame, scores 0, as in the official program.
     """
 
     name = "MeViS"
+    without_prediction: ClassVar[WithoutPrediction] = "zero"
 
-    def begin(self, sequence_id: str) -> OpenExpression:
+    def begin(self, sequence_id: str) -> ObjectFrames:
         """No frame seen."""
-        return OpenExpression()
+        return ObjectFrames(sequence_id, objects=(1,))
 
     def add(
         self,
-        state: OpenExpression,
+        state: ObjectFrames,
         frame_index: int,
         truth: FrameAnnotation,
         prediction: FrameSegmentation,
         meta: None,
     ) -> None:
         """Score the union of the masks."""
-        if truth.annotated:
-            target, answer = union_region(truth.segmentation), union_region(prediction)
-            state.frames.append(frame_index)
-            state.j.append(region_j(answer, target))
-            state.f.append(region_f(answer, target, radius=boundary_radius(prediction.size_hw)))
+        state.add_union(frame_index, truth, prediction)
 
-    def reduce(self, state: OpenExpression) -> Curve:
+    def reduce(self, state: ObjectFrames) -> Curve:
         """The curve of the expression."""
-        return make_curve(state.frames, state.j, state.f)
+        return state.curves(slice(None))[1]
 
-    def score(self, summaries: Mapping[str, Curve]) -> Report:
-        """J and F of every expression, averaged over expressions."""
+    def video_of(self, sequence_id: str) -> str:
+        """The video of an expression."""
+        return sequence_id.rpartition("/")[0] or sequence_id
+
+    def rows(self, sequence_id: str, summary: Curve) -> dict[str, Scores]:
+        """The row of the expression."""
         silent: Scores = {"J&F": 0.0, "J": 0.0, "F": 0.0}
-        rows = {s: jf_row(curve) if len(curve["frames"]) else silent for s, curve in summaries.items()}
-        missing = [s for s, curve in summaries.items() if not len(curve["frames"])]
-        notes = [f"{len(missing)} expressions without any prediction score 0, first {missing[0]}"] if missing else []
-        return jf_report(self.name, rows, notes)
+        return {sequence_id: jf_row(summary) if len(summary["frames"]) else silent}
+
+    def notes(self, summaries: Mapping[str, Curve]) -> Sequence[str]:
+        """Expressions that have no prediction."""
+        silent = [name for name, curve in summaries.items() if not len(curve["frames"])]
+        return without_any_prediction("expressions", silent)
 
 
 class RefYoutubeVos(Mevis):
@@ -131,10 +134,11 @@ class RefYoutubeVos(Mevis):
     """
 
     name = "Ref-YouTube-VOS"
+    without_prediction = "refuse"
 
     def add(
         self,
-        state: OpenExpression,
+        state: ObjectFrames,
         frame_index: int,
         truth: FrameAnnotation,
         prediction: FrameSegmentation,
@@ -149,7 +153,7 @@ class RefYoutubeVos(Mevis):
             raise InputError(HIDDEN)
         super().add(state, frame_index, truth, prediction, meta)
 
-    def reduce(self, state: OpenExpression) -> Curve:
+    def reduce(self, state: ObjectFrames) -> Curve:
         """The curve of the expression.
 
         Raises:
@@ -167,7 +171,7 @@ class Overlap(TypedDict):
     union: int
 
 
-class RefCoco(Accumulator[list[Overlap], list[Overlap], None]):
+class RefCoco(Additive[list[Overlap], list[Overlap], None]):
     """RefCOCO, RefCOCO+ and RefCOCOg (metrics specification §8): cIoU, gIoU and P@X.
 
     A sequence is an expression of one image, which is its only frame. An expression that refers to nothing and is
@@ -203,13 +207,37 @@ class RefCoco(Accumulator[list[Overlap], list[Overlap], None]):
         """The overlap, if the image came."""
         return state
 
-    def score(self, summaries: Mapping[str, list[Overlap]]) -> Report:
+    def video_of(self, sequence_id: str) -> str:
+        """The image of an expression."""
+        return sequence_id.rpartition("/")[0] or sequence_id
+
+    def terms(self, summaries: Mapping[str, list[Overlap]]) -> Terms:
+        """Pixels, IoU and whether it is above each threshold, of each expression."""
+        ious = [[_iou(overlap) for overlap in summary] for summary in summaries.values()]
+        hits = [[sum(iou > t for iou in one) for t in PRECISION_THRESHOLDS] for one in ious]
+        return {
+            "shared": np.array([sum(o["intersection"] for o in summary) for summary in summaries.values()], np.int64),
+            "union": np.array([sum(o["union"] for o in summary) for summary in summaries.values()], np.int64),
+            "iou": np.array([sum(one) for one in ious], np.float64),
+            "hits": np.array(hits, np.int64).reshape(len(ious), len(PRECISION_THRESHOLDS)),
+            "expressions": np.array([len(one) for one in ious], np.int64),
+        }
+
+    def from_sums(self, sums: Terms) -> Scores:
         """cIoU over all pixels, gIoU and P@X over expressions."""
-        overlaps = {name: overlap for name, summary in summaries.items() for overlap in summary}
-        ious = {name: o["intersection"] / o["union"] if o["union"] else 1.0 for name, o in overlaps.items()}
-        unions = sum(o["union"] for o in overlaps.values())
-        shared = sum(o["intersection"] for o in overlaps.values())
-        values: Scores = {"cIoU": shared / unions if unions else float("nan"), "gIoU": mean(ious.values())}
-        for threshold in PRECISION_THRESHOLDS:
-            values[f"P@{threshold}"] = mean([float(iou > threshold) for iou in ious.values()])
-        return Report(self.name, values, per_video={name: {"IoU": iou} for name, iou in ious.items()})
+        expressions = float(sums["expressions"])
+        values = {
+            "cIoU": ratio(float(sums["shared"]), float(sums["union"])),
+            "gIoU": ratio(float(sums["iou"]), expressions),
+        }
+        for threshold, hits in zip(PRECISION_THRESHOLDS, sums["hits"].tolist(), strict=True):
+            values[f"P@{threshold}"] = ratio(hits, expressions)
+        return values
+
+    def video_rows(self, summaries: Mapping[str, list[Overlap]]) -> dict[str, Scores]:
+        """The IoU of each expression."""
+        return {name: {"IoU": _iou(overlap)} for name, summary in summaries.items() for overlap in summary}
+
+
+def _iou(overlap: Overlap) -> float:
+    return overlap["intersection"] / overlap["union"] if overlap["union"] else 1.0

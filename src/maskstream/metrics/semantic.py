@@ -26,8 +26,10 @@ from maskstream.types import (
     joint_histogram,
 )
 
-from .accumulator import Accumulator, Report, Scores
-from .jf import BoolMask, region_similarity
+from .accumulator import Scores
+from .additive import Additive, Numbers, RowMeans, Terms, ratio, ratios
+from .boundaries import BoolMask
+from .jf import region_similarity
 
 Counts = NDArray[np.int64]
 
@@ -115,19 +117,19 @@ def class_areas(overlap: Counts, true_classes: Counts, pred_classes: Counts, cla
     return np.stack([confusion.sum(axis=1), confusion[:, :-1].sum(axis=0), confusion.diagonal()])
 
 
-def class_iou(areas: Counts) -> NDArray[np.float64]:
+def class_iou(areas: Numbers) -> NDArray[np.float64]:
     """IoU of every class from `class_areas`: ``float64[C]``, nan for a class that occurs on neither side."""
     true, pred, both = areas
-    return _ratios(both, true + pred - both)
+    return ratios(both, true + pred - both)
 
 
-def class_accuracy(areas: Counts) -> NDArray[np.float64]:
+def class_accuracy(areas: Numbers) -> NDArray[np.float64]:
     """Fraction of the pixels of every class that are found: ``float64[C]``, nan for a class without true pixels."""
     true, _, both = areas
-    return _ratios(both, true)
+    return ratios(both, true)
 
 
-def semantic_scores(areas: Counts, *, denominator: Literal["gt", "gt_or_pred"] = "gt") -> Scores:
+def semantic_scores(areas: Numbers, *, denominator: Literal["gt", "gt_or_pred"] = "gt") -> Scores:
     """Mean and weighted IoU, pixel and class accuracy (metrics specification §3.2).
 
     Args:
@@ -152,7 +154,7 @@ def semantic_scores(areas: Counts, *, denominator: Literal["gt", "gt_or_pred"] =
     }
 
 
-class SemanticQuality(Accumulator[Counts, Counts, None]):
+class SemanticQuality(Additive[Counts, Counts, None]):
     """mIoU, weighted IoU and accuracies over a data set, per class and per video (metrics specification §3.2, §3.3).
 
     Void pixels count for nothing; a labelled pixel that is in no predicted segment counts against its class.
@@ -193,22 +195,33 @@ class SemanticQuality(Accumulator[Counts, Counts, None]):
         """``int64[3, C]``, as `class_areas`."""
         return state
 
-    def score(self, summaries: Mapping[str, Counts]) -> Report:
-        """Ratios of sums over all videos, and the same video by video."""
-        areas = sum(summaries.values(), self.begin(""))
-        per_video = {name: semantic_scores(video, denominator=self.denominator) for name, video in summaries.items()}
-        values = semantic_scores(areas, denominator=self.denominator)
-        for name in ("mIoU", "wIoU"):
-            values[f"video_{name}"] = mean_of_defined([row[name] for row in per_video.values()])
+    def terms(self, summaries: Mapping[str, Counts]) -> Terms:
+        """Class areas; mean and weighted IoU of each video, 0 where undefined; and whether they are defined."""
+        areas = np.array([*summaries.values()], np.int64).reshape(len(summaries), 3, len(self.categories))
+        rows = np.array([[row["mIoU"], row["wIoU"]] for row in self.video_rows(summaries).values()]).reshape(-1, 2)
+        return {"areas": areas, "videos": np.nan_to_num(rows), "defined": ~np.isnan(rows) * 1}
+
+    def from_sums(self, sums: Terms) -> Scores:
+        """Ratios of sums over all videos, and means over videos."""
+        video_means = ratios(sums["videos"], sums["defined"]).tolist()
+        values = semantic_scores(sums["areas"], denominator=self.denominator)
+        return values | dict(zip(("video_mIoU", "video_wIoU"), video_means, strict=True))
+
+    def class_rows(self, summaries: Mapping[str, Counts]) -> dict[str, Scores]:
+        """IoU and accuracy of the classes that occur."""
+        areas = self.sums(summaries)["areas"]
         iou, accuracy = class_iou(areas).tolist(), class_accuracy(areas).tolist()
-        per_class = {
-            name: {"IoU": iou[n], "accuracy": accuracy[n]}
-            for n, name in enumerate(self.categories.names)
-            if not math.isnan(iou[n])
-        }
+        names = enumerate(self.categories.names)
+        return {name: {"IoU": iou[n], "accuracy": accuracy[n]} for n, name in names if not math.isnan(iou[n])}
+
+    def video_rows(self, summaries: Mapping[str, Counts]) -> dict[str, Scores]:
+        """The same scores video by video."""
+        return {name: semantic_scores(areas, denominator=self.denominator) for name, areas in summaries.items()}
+
+    def notes(self, summaries: Mapping[str, Counts]) -> Sequence[str]:
+        """What mIoU divides by."""
         counted = "in the ground truth" if self.denominator == "gt" else "in the ground truth or the prediction"
-        notes = (f"mIoU divides by the number of classes that occur {counted}.",)
-        return Report(self.name, values, per_class, per_video, notes=notes)
+        return (f"mIoU divides by the number of classes that occur {counted}.",)
 
 
 @dataclass(slots=True)
@@ -232,7 +245,7 @@ ConsistencySummary = dict[int, tuple[float, int, int]]
 """By window size: the sum of VC, over how many windows, and how many windows there were with undefined ones."""
 
 
-class VideoConsistency(Accumulator[Runs, ConsistencySummary, None]):
+class VideoConsistency(Additive[Runs, ConsistencySummary, None]):
     """mVC_n: do pixels whose true class stands still for n frames stand still in the prediction (specification §3.4)?
 
     "official" is what the published VSPW tables hold: the prediction has to be constant but not right, void and
@@ -283,20 +296,23 @@ class VideoConsistency(Accumulator[Runs, ConsistencySummary, None]):
             summary[n] = sum(defined), len(defined), len(counted)
         return summary
 
-    def score(self, summaries: Mapping[str, ConsistencySummary]) -> Report:
+    def terms(self, summaries: Mapping[str, ConsistencySummary]) -> Terms:
+        """Sum and number of VC over the windows of each video; for "paper" its mean, and whether there is one."""
+        rows = np.array([[summary[n][:2] for n in self.windows] for summary in summaries.values()], np.float64)
+        rows = rows.reshape(len(summaries), len(self.windows), 2)
+        if self.compat == "paper":
+            rows = np.stack([np.nan_to_num(ratios(rows[..., 0], rows[..., 1])), rows[..., 1] > 0], axis=-1)
+        return {"consistency": rows}
+
+    def from_sums(self, sums: Terms) -> Scores:
         """Mean over windows, or over videos."""
-        per_video = {
-            video: {f"mVC{n}": _ratio(row[n][0], row[n][1]) for n in self.windows} for video, row in summaries.items()
-        }
-        values, notes = {}, []
-        for n in self.windows:
-            rows = [row[n] for row in summaries.values()]
-            if self.compat == "official":
-                values[f"mVC{n}"] = _ratio(sum(row[0] for row in rows), sum(row[1] for row in rows))
-            else:
-                values[f"mVC{n}"] = mean_of_defined([row[f"mVC{n}"] for row in per_video.values()])
-            notes.append(f"mVC{n}: {sum(row[2] for row in rows)} windows, convention {self.compat!r}.")
-        return Report(self.name, values, per_video=per_video, notes=tuple(notes))
+        means = ratios(sums["consistency"][:, 0], sums["consistency"][:, 1]).tolist()
+        return {f"mVC{n}": value for n, value in zip(self.windows, means, strict=True)}
+
+    def notes(self, summaries: Mapping[str, ConsistencySummary]) -> Sequence[str]:
+        """How many windows there are."""
+        counts = {n: sum(summary[n][2] for summary in summaries.values()) for n in self.windows}
+        return [f"mVC{n}: {count} windows, convention {self.compat!r}." for n, count in counts.items()]
 
     def _consistency(
         self,
@@ -312,10 +328,10 @@ class VideoConsistency(Accumulator[Runs, ConsistencySummary, None]):
         if self.compat == "paper":
             constant_hw &= true_hw >= 0
             both_hw &= true_hw == pred_hw
-        return _ratio(int(np.count_nonzero(constant_hw & both_hw)), int(np.count_nonzero(constant_hw)))
+        return ratio(int(np.count_nonzero(constant_hw & both_hw)), int(np.count_nonzero(constant_hw)))
 
 
-class ForegroundJ(Accumulator[list[float], tuple[float, int], None]):
+class ForegroundJ(RowMeans[list[float], tuple[float, int], None]):
     """J of the union of segments, whatever their ids: is the foreground found?
 
     The mean of J over the annotated frames of a video, then over videos. A frame without foreground on either side
@@ -326,6 +342,8 @@ class ForegroundJ(Accumulator[list[float], tuple[float, int], None]):
     """
 
     name = "foreground J"
+    columns = ("J",)
+    skip_undefined = True
 
     def __init__(self, *, foreground: Collection[int] | None = None) -> None:
         super().__init__()
@@ -353,10 +371,9 @@ class ForegroundJ(Accumulator[list[float], tuple[float, int], None]):
         """Sum of J and number of frames."""
         return sum(state), len(state)
 
-    def score(self, summaries: Mapping[str, tuple[float, int]]) -> Report:
-        """Mean over videos that have an annotated frame."""
-        per_video = {name: {"J": _ratio(*row)} for name, row in summaries.items()}
-        return Report(self.name, {"J": mean_of_defined([row["J"] for row in per_video.values()])}, per_video=per_video)
+    def rows(self, sequence_id: str, summary: tuple[float, int]) -> dict[str, Scores]:
+        """The mean of a video; nan without an annotated frame."""
+        return {sequence_id: {"J": ratio(*summary)}}
 
     def _union(self, segmentation: FrameSegmentation, whose: str) -> BoolMask:
         chosen = [self.foreground is None or segment.category in self.foreground for segment in segmentation.segments]
@@ -407,19 +424,3 @@ def _extend(
     run_hw += 1
     # Runs longer than the longest window need not be told apart, and would overflow.
     np.minimum(run_hw, longest, out=run_hw)
-
-
-def mean_of_defined(values: Sequence[float]) -> float:
-    """Mean of the values that are not nan; nan when there is none."""
-    defined = [value for value in values if not math.isnan(value)]
-    return _ratio(sum(defined), len(defined))
-
-
-def _ratios(parts: Counts, wholes: Counts) -> NDArray[np.float64]:
-    ratios = np.full(len(wholes), math.nan)
-    np.divide(parts, wholes, out=ratios, where=wholes > 0)
-    return ratios
-
-
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else math.nan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from maskstream.types import CategorySet, FrameAnnotation, FrameSegmentation, InputError
 
-from .accumulator import Accumulator, Report, Scores
+from .accumulator import Scores
+from .additive import Additive, Numbers, Terms
 from .semantic import Counts, category_positions, class_areas, class_iou, frame_overlap
 
 Tube = tuple[int, int]
@@ -45,7 +46,7 @@ def association_sum(overlaps: TrackOverlaps) -> float:
     return sum(inner[track] / pixels for track, pixels in overlaps.true.items())
 
 
-def segmentation_quality(areas: Counts, *, compat: Literal["official", "paper"] = "official") -> float:
+def segmentation_quality(areas: Numbers, *, compat: Literal["official", "paper"] = "official") -> float:
     """SQ: mean IoU over the classes that occur in truth or prediction.
 
     Args:
@@ -86,7 +87,7 @@ class SequenceSummary(TypedDict):
     track_count: int
 
 
-class SegmentationTrackingQuality(Accumulator[OpenSequence, SequenceSummary, None]):
+class SegmentationTrackingQuality(Additive[OpenSequence, SequenceSummary, None]):
     """STQ, AQ and SQ over a data set and per video (metrics specification §2).
 
     SQ is the mean IoU of classes over all pixels. AQ looks at thing pixels alone and not at their class: a predicted
@@ -168,27 +169,33 @@ class SegmentationTrackingQuality(Accumulator[OpenSequence, SequenceSummary, Non
             "track_count": len(state.tracks.true),
         }
 
-    def score(self, summaries: Mapping[str, SequenceSummary]) -> Report:
-        """Ratios of sums over all videos, and the same video by video."""
-        areas = sum((summary["areas"] for summary in summaries.values()), self.begin("").areas)
-        association = sum(summary["association"] for summary in summaries.values())
-        tracks = sum(summary["track_count"] for summary in summaries.values())
-        per_video = {
-            name: self._scores(summary["areas"], summary["association"], summary["track_count"])
-            for name, summary in summaries.items()
+    def terms(self, summaries: Mapping[str, SequenceSummary]) -> Terms:
+        """Class areas, association and number of tracks of each video."""
+        areas = np.array([summary["areas"] for summary in summaries.values()], np.int64)
+        return {
+            "areas": areas.reshape(len(summaries), 3, len(self.categories)),
+            "association": np.array([summary["association"] for summary in summaries.values()], np.float64),
+            "tracks": np.array([summary["track_count"] for summary in summaries.values()], np.int64),
         }
-        iou = class_iou(areas).tolist()
-        per_class = {name: {"IoU": iou[n]} for n, name in enumerate(self.categories.names) if not math.isnan(iou[n])}
-        notes = (f"{tracks} true tracks; crowd: {self.crowd}.",)
-        return Report(self.name, self._scores(areas, association, tracks), per_class, per_video, notes=notes)
+
+    def from_sums(self, sums: Terms) -> Scores:
+        """Ratios of sums."""
+        association, tracks = float(sums["association"]), int(sums["tracks"])
+        without_tracks = 0.0 if self.compat == "official" else math.nan
+        aq = association / tracks if tracks else without_tracks
+        sq = segmentation_quality(sums["areas"], compat=self.compat)
+        return {"STQ": math.sqrt(aq * sq), "AQ": aq, "SQ": sq}
+
+    def class_rows(self, summaries: Mapping[str, SequenceSummary]) -> dict[str, Scores]:
+        """IoU of the classes that occur."""
+        iou = class_iou(self.sums(summaries)["areas"]).tolist()
+        return {name: {"IoU": iou[n]} for n, name in enumerate(self.categories.names) if not math.isnan(iou[n])}
+
+    def notes(self, summaries: Mapping[str, SequenceSummary]) -> Sequence[str]:
+        """How many tracks there are."""
+        return (f"{sum(summary['track_count'] for summary in summaries.values())} true tracks; crowd: {self.crowd}.",)
 
     def _is_crowd(self, segment_id: int, truth: FrameAnnotation, state: OpenSequence) -> bool:
         if self.crowd == "flagged":
             return segment_id in truth.crowd_ids
         return self.crowd == "first" and segment_id == state.first_id
-
-    def _scores(self, areas: Counts, association: float, track_count: int) -> Scores:
-        without_tracks = 0.0 if self.compat == "official" else math.nan
-        aq = association / track_count if track_count else without_tracks
-        sq = segmentation_quality(areas, compat=self.compat)
-        return {"STQ": math.sqrt(aq * sq), "AQ": aq, "SQ": sq}

@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from maskstream.types import FrameAnnotation, FrameSegmentation, InputError
 
-from .accumulator import Accumulator, Report, Scores
+from .accumulator import Scores
+from .additive import Additive, Numbers, Terms, ratios
 from .boundaries import Region, boundary_iou, boundary_iou_width, frame_regions, region_j
 from .curves import Values, mean
 
 GROUPS = ("thing_seen", "thing_unseen", "stuff_seen", "stuff_unseen")
+
+CROWDS = 60
+"""Decay looks at frames with fewer objects than this."""
 
 CLASS_COUNT = 124
 """Classes are the VIPSeg ones, from 0."""
@@ -92,7 +96,7 @@ class OpenViposeg:
     frame_count: int = 0
 
 
-class Viposeg(Accumulator[OpenViposeg, dict[int, ViposegCurve], None]):
+class Viposeg(Additive[OpenViposeg, dict[int, ViposegCurve], None]):
     """VIPOSeg's eight IoUs, group and overall scores and decay (metrics specification §7).
 
     An object is scored on the frames after the one on which it is given. The values of all objects and frames of the
@@ -158,24 +162,42 @@ class Viposeg(Accumulator[OpenViposeg, dict[int, ViposegCurve], None]):
                 )
         return curves
 
-    def score(self, summaries: Mapping[str, dict[int, ViposegCurve]]) -> Report:
+    def terms(self, summaries: Mapping[str, dict[int, ViposegCurve]]) -> Terms:
+        """Sums of both IoUs over object-frames, and their number: of each group, and of each number of objects."""
+        by_group = np.zeros((len(summaries), len(GROUPS), 3))
+        by_crowd = np.zeros((len(summaries), CROWDS, 2))
+        for n, curves in enumerate(summaries.values()):
+            for _, curve in sorted(curves.items()):
+                sums = [curve["mask"].sum(), curve["boundary"].sum(), len(curve["mask"])]
+                by_group[n, GROUPS.index(curve["group"])] += sums
+                counted = curve["crowd"] < CROWDS
+                ious = (curve["mask"] + curve["boundary"])[counted] / 2
+                np.add.at(by_crowd[n], curve["crowd"][counted], np.stack([ious, np.ones_like(ious)], axis=1))
+        return {"by_group": by_group, "by_crowd": by_crowd}
+
+    def from_sums(self, sums: Terms) -> Scores:
         """Pooled means; nan for a group without objects, and then overall."""
-        curves = {f"{s}/{o}": objects[o] for s, objects in summaries.items() for o in sorted(objects)}
         values: Scores = {}
-        for group in GROUPS:
-            members = [curve for curve in curves.values() if curve["group"] == group]
-            values[f"{group}_miou"] = mean(_pooled([curve["mask"] for curve in members]))
-            values[f"{group}_biou"] = mean(_pooled([curve["boundary"] for curve in members]))
-            values[f"{group}_iou"] = (values[f"{group}_miou"] + values[f"{group}_biou"]) / 2
+        for group, (mask, boundary) in zip(GROUPS, _group_means(sums).tolist(), strict=True):
+            values |= {f"{group}_miou": mask, f"{group}_biou": boundary, f"{group}_iou": (mask + boundary) / 2}
         values["overall_iou"] = sum(values[f"{group}_iou"] for group in GROUPS) / 4
-        values["decay"] = crowd_decay(
-            np.concatenate([np.zeros(0, np.int64), *(curve["crowd"] for curve in curves.values())]),
-            _pooled([(curve["mask"] + curve["boundary"]) / 2 for curve in curves.values()]),
-        )
-        rows = {name: {"miou": mean(c["mask"]), "biou": mean(c["boundary"])} for name, c in curves.items()}
-        empty = [group for group in GROUPS if math.isnan(values[f"{group}_iou"])]
+        values["decay"] = crowd_decay(sums["by_crowd"][:, 0], sums["by_crowd"][:, 1])
+        return values
+
+    def video_rows(self, summaries: Mapping[str, dict[int, ViposegCurve]]) -> dict[str, Scores]:
+        """A row ``sequence/object`` for every object, by id."""
+        return {
+            f"{s}/{o}": {"miou": mean(curves[o]["mask"]), "biou": mean(curves[o]["boundary"])}
+            for s, curves in summaries.items()
+            for o in sorted(curves)
+        }
+
+    def notes(self, summaries: Mapping[str, dict[int, ViposegCurve]]) -> Sequence[str]:
+        """Groups that are empty, and what decay is."""
+        present = {curve["group"] for curves in summaries.values() for curve in curves.values()}
+        empty = [group for group in GROUPS if group not in present]
         notes = [f"no object of the group {', '.join(empty)}: the overall score is undefined"] if empty else []
-        return Report(self.name, values, per_video=rows, notes=(*notes, "decay is a rate λ, not a fraction"))
+        return (*notes, "decay is a rate λ, not a fraction")
 
 
 def both_ious(pred: Region, truth: Region, *, width: int) -> tuple[float, float]:
@@ -195,25 +217,26 @@ def viposeg_group(category: int, sequence_id: str) -> str:
     return "stuff_unseen" if category in UNSEEN_STUFF else "stuff_seen"
 
 
-def crowd_decay(crowd: NDArray[np.int64], ious: Values) -> float:
+def crowd_decay(sums_k: Numbers, counts_k: Numbers) -> float:
     """λ of the fit IoU ≈ exp(−λ·k/100), where k objects have been introduced (metrics specification §7).
 
     Args:
-        crowd: ``int64[N]``, k of each object and frame; those with 60 and more take no part.
-        ious: ``float64[N]``, mean of mask and boundary IoU.
+        sums_k: ``float64[60]``, the sum of the mean of mask and boundary IoU over objects and frames, by k.
+        counts_k: ``int64[60]``, over how many. k of 60 and more takes no part.
 
     Returns:
         The slope of a least-squares line through the origin, every k weighing the same; nan without values, infinite
         if the mean at some k is 0.
     """
-    counts = [int(k) for k in np.unique(crowd) if 0 < k < 60]
-    if not counts:
+    k = np.flatnonzero(counts_k[1:]) + 1
+    if not len(k):
         return math.nan
-    x = np.array(counts, np.float64) / 100
+    x = k / 100
     with np.errstate(divide="ignore"):
-        losses = -np.log([ious[crowd == k].mean() for k in counts])
+        losses = -np.log(sums_k[k] / counts_k[k])
     return float((x * losses).sum() / (x * x).sum())
 
 
-def _pooled(values: Sequence[Values]) -> Values:
-    return np.concatenate([np.zeros(0), *values])
+def _group_means(sums: Terms) -> Values:
+    """``float64[4, 2]``: mean mask and boundary IoU of each group."""
+    return ratios(sums["by_group"][:, :2], sums["by_group"][:, 2:])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypedDict
+from dataclasses import dataclass, field
+from typing import ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from pycocotools import mask as coco_mask
 
 from maskstream.types import OBJECT, RLE, CategorySet, FrameAnnotation, FrameSegmentation, InputError
 
-from .accumulator import Accumulator, Report, Scores
+from .accumulator import Accumulator, Scores, WithoutPrediction
+from .additive import ratios
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -30,7 +31,9 @@ AREA_RANGES = ((0.0, 1e10), (0.0, 128.0**2), (128.0**2, 256.0**2), (256.0**2, 1e
 """All, small, medium and large, in pixels of an average frame; both ends belong to a range."""
 
 MAX_PREDICTIONS = 100
+_AT_ONCE = 100  # resampled data sets; bounds memory
 _ALMOST_ONE = 1 - 1e-10
+_SPACING = float(np.spacing(1.0))
 WRONG, RIGHT, IGNORED = 0, 1, 2
 
 Masks = Sequence[RLE | None]
@@ -215,32 +218,50 @@ def judge(
     return outcomes_atd, truths_a
 
 
-def precision_and_recall(outcomes_td: Outcomes, scores_d: FloatArray, truths: int) -> tuple[FloatArray, FloatArray]:
-    """The precision-recall curve of one category over all videos (§4.4).
+def average_precision(
+    outcomes_td: Outcomes, scores_d: FloatArray, video_d: IntArray, weights_sv: FloatArray, truths_s: FloatArray
+) -> FloatArray:
+    """AP of one category, for S data sets that hold each video so and so often (§4.4).
+
+    Precision, made non-increasing, is averaged over the 101 recalls, where a recall that is not reached counts 0. It
+    rises at right predictions only, so nothing needs to be known of the curve but its value there.
 
     Args:
         outcomes_td: ``int8[thresholds, D]``.
         scores_d: ``float64[D]``; equal scores keep their order.
-        truths: number of ground truths that count, at least 1.
+        video_d: ``int64[D]``, the video of each prediction.
+        weights_sv: ``float64[S, V]``, how often each video is there.
+        truths_s: ``float64[S]``, number of ground truths that count.
 
     Returns:
-        Interpolated precision at the 101 recalls, ``float64[thresholds, 101]``, and the recall of all predictions,
-        ``float64[thresholds]``.
+        ``float64[S, thresholds]``; nan without ground truth.
     """
-    sampled_tr = np.zeros((len(outcomes_td), len(RECALLS)))
-    if not len(scores_d):
-        return sampled_tr, np.zeros(len(outcomes_td))
-    sorted_td = outcomes_td[:, np.argsort(-scores_d, kind="stable")]
-    right_td = np.cumsum(sorted_td == RIGHT, axis=1)
-    wrong_td = np.cumsum(sorted_td == WRONG, axis=1)
-    recall_td = right_td / truths
-    precision_td = right_td / (right_td + wrong_td + np.spacing(1))
-    envelope_td = np.maximum.accumulate(precision_td[:, ::-1], axis=1)[:, ::-1]
-    for sampled_r, recall_d, envelope_d in zip(sampled_tr, recall_td, envelope_td, strict=True):
-        first_r = np.searchsorted(recall_d, RECALLS, side="left")
-        reached_r = first_r < len(recall_d)
-        sampled_r[reached_r] = envelope_d[first_r[reached_r]]
-    return sampled_tr, recall_td[:, -1]
+    ap_st = np.zeros((len(weights_sv), len(outcomes_td)))
+    ap_st[truths_s == 0] = math.nan
+    if not (outcomes_td == RIGHT).any() or not truths_s.any():
+        return ap_st
+    order = np.argsort(-scores_d, kind="stable")
+    # How many of the 101 recalls are reached with so many right predictions.
+    found_k = np.arange(truths_s.max() + 1)
+    reached_ks = np.searchsorted(RECALLS, found_k[:, None] / np.maximum(1, truths_s), side="right")
+    same_as: dict[bytes, int] = {}  # thresholds between which no IoU lies
+    for t, outcome_d in enumerate(outcomes_td[:, order]):
+        before = same_as.setdefault(outcome_d.tobytes(), t)
+        counted = (outcome_d != IGNORED).nonzero()[0]
+        right = (outcome_d[counted] == RIGHT).nonzero()[0]
+        if before < t or not len(right):
+            ap_st[:, t] = ap_st[:, before]
+            continue
+        weights_ds = weights_sv.T[video_d[order[counted[: right[-1] + 1]]]]
+        starts = np.concatenate([[0], right[:-1] + 1])
+        counted_rs = np.add.reduceat(weights_ds, starts, axis=0).cumsum(axis=0)
+        found_rs = weights_ds[right].cumsum(axis=0)
+        precision_rs = found_rs / (counted_rs + _SPACING)
+        envelope_rs = np.maximum.accumulate(precision_rs[::-1], axis=0)[::-1]
+        reached_rs = reached_ks[found_rs.astype(np.intp), np.arange(len(truths_s))]
+        reached_rs[1:] -= reached_rs[:-1].copy()
+        ap_st[:, t] = np.where(truths_s > 0, (envelope_rs * reached_rs).sum(axis=0) / len(RECALLS), math.nan)
+    return ap_st
 
 
 def mean_area(areas: Iterable[float | None]) -> float:
@@ -283,6 +304,7 @@ class VideoInstanceAP(Accumulator[OpenVideo, VisSummary, None]):
     """
 
     name = "VIS AP"
+    without_prediction: ClassVar[WithoutPrediction] = "empty"
 
     def __init__(self, categories: CategorySet = OBJECT, *, class_agnostic: bool = False) -> None:
         """Choose the protocol.
@@ -353,28 +375,40 @@ class VideoInstanceAP(Accumulator[OpenVideo, VisSummary, None]):
         predicted = [PredictedTube(tube.masks, tube.category, tube.score) for tube in state.predicted.values()]
         return self._summarise(state.video_id, truth, predicted)
 
-    def score(self, summaries: Mapping[str, VisSummary]) -> Report:
+    def values(self, summaries: Mapping[str, VisSummary]) -> Scores:
         """Mean over the categories that have ground truth (§4.4)."""
-        videos = sorted(summaries.values(), key=lambda summary: _natural(summary["video_id"]))
-        if self.class_agnostic:
-            return Report(self.name, _means([_class_curves(videos, _POOLED)]))
-        curves = {category.name: _class_curves(videos, category.id) for category in self.categories.categories}
-        per_class = {name: _means([one]) for name, one in curves.items()}
-        return Report(self.name, _means(list(curves.values())), per_class)
+        return self.resample(summaries, np.ones((1, len(summaries))))[0]
+
+    def resample(self, summaries: Mapping[str, VisSummary], weights_sn: FloatArray) -> list[Scores]:
+        """The values of S data sets that hold each of the N videos so and so often."""
+        classes = self._classes(summaries)
+        order = _order(summaries)
+        drawn: list[Scores] = []
+        for first in range(0, len(weights_sn), _AT_ONCE):
+            some_sv = weights_sn[first : first + _AT_ONCE, order]
+            drawn += _means([_class_scores(one, some_sv) for one in classes.values()])
+        return drawn
+
+    def class_rows(self, summaries: Mapping[str, VisSummary]) -> dict[str, Scores]:
+        """A row a category; none when categories are pooled."""
+        whole = np.ones((1, len(summaries)))
+        classes = {} if self.class_agnostic else self._classes(summaries)
+        return {name: _means([_class_scores(one, whole)])[0] for name, one in classes.items()}
 
     def precision_by_threshold(self) -> FloatArray:
         """AP at each of the ten IoU thresholds: ``float64[10]``, over all videos that have ended; nan if undefined."""
-        videos = sorted(self._summaries.values(), key=lambda summary: _natural(summary["video_id"]))
-        categories = (_POOLED,) if self.class_agnostic else self.categories.ids
-        curves = [_class_curves(videos, category).precision[0] for category in categories]
-        defined = [curve for curve in curves if curve is not None]
-        undefined = np.full(len(IOU_THRESHOLDS), math.nan)
-        return np.mean([curve.mean(axis=1) for curve in defined], axis=0) if defined else undefined
+        whole = np.ones((1, len(self._summaries)))
+        classes = self._classes(self._summaries).values()
+        ap_st = _mean_over_classes(np.stack([_class_scores(one, whole).ap_ast[0] for one in classes]))
+        return ap_st.reshape(-1)
 
-    def result(self) -> Report:
-        """The result over all videos that have ended, with a row each."""
-        rows = {name: self.score({name: summary}).values for name, summary in sorted(self._summaries.items())}
-        return replace(super().result(), per_video=rows)
+    def _classes(self, summaries: Mapping[str, VisSummary]) -> dict[str, _Predictions]:
+        """By name of the category; one in all when they are pooled."""
+        names = list(summaries.values())
+        videos = [names[n] for n in _order(summaries)]
+        if self.class_agnostic:
+            return {"": _predictions(videos, _POOLED)}
+        return {category.name: _predictions(videos, category.id) for category in self.categories.categories}
 
     def _grow(
         self, tubes: dict[int, GrowingTube], segmentation: FrameSegmentation, position: int, crowd_ids: frozenset[int]
@@ -465,63 +499,107 @@ def _empty(size: list[int]) -> RLE:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Curves:
-    """One category over all videos; None where no ground truth counts.
+class _Predictions:
+    """One category over V videos.
 
     Attributes:
-        precision: ``float64[10, 101]`` of each area range, at 100 predictions.
-        recall: ``float64[10]`` of each area range, at 100 predictions; then of all areas at 1 and 10.
+        scores_d: ``float64[D]``.
+        video_d: ``int64[D]``.
+        rank_d: ``int64[D]``, how many better ones of this category the video has.
+        outcomes_atd: ``int8[areas, thresholds, D]``.
+        truths_va: ``int64[V, areas]``.
     """
 
-    precision: tuple[FloatArray | None, ...]
-    recall: tuple[FloatArray | None, ...]
+    scores_d: FloatArray
+    video_d: IntArray
+    rank_d: IntArray
+    outcomes_atd: Outcomes
+    truths_va: IntArray
 
 
-def _class_curves(videos: Sequence[VisSummary], category: int) -> _Curves:
-    classes = [video["classes"][category] for video in videos if category in video["classes"]]
-    truths_a = sum((one["truths"] for one in classes), np.zeros(len(AREA_RANGES), dtype=np.int64))
-    precision: list[FloatArray | None] = []
-    recall: list[FloatArray | None] = []
-    for area, limit in ((0, 100), (1, 100), (2, 100), (3, 100), (0, 1), (0, 10)):
-        if not truths_a[area]:
-            precision.append(None)
-            recall.append(None)
-            continue
-        outcomes = np.concatenate([one["outcomes"][area, :, :limit] for one in classes], axis=1)
-        scores = np.concatenate([one["scores"][:limit] for one in classes])
-        curve, final = precision_and_recall(outcomes, scores, int(truths_a[area]))
-        precision.append(curve)
-        recall.append(final)
-    return _Curves(tuple(precision), tuple(recall))
+@dataclass(frozen=True, slots=True, eq=False)
+class _ClassScores:
+    """One category in S data sets; nan where no ground truth counts.
+
+    Attributes:
+        ap_ast: ``float64[areas, S, thresholds]``, AP at 100 predictions.
+        ar_ast: ``float64[areas + 2, S, thresholds]``, recall at 100 predictions; then of all areas at 1 and 10.
+    """
+
+    ap_ast: FloatArray
+    ar_ast: FloatArray
 
 
-def _means(classes: Sequence[_Curves]) -> Scores:
-    precision = [_stack([one.precision[n] for one in classes]) for n in range(4)]
-    recall = [_stack([one.recall[n] for one in classes]) for n in range(6)]
-    return {
-        "AP": _mean(precision[0]),
-        "AP50": _mean(precision[0][:, 0]),
-        "AP75": _mean(precision[0][:, 5]),
-        "APs": _mean(precision[1]),
-        "APm": _mean(precision[2]),
-        "APl": _mean(precision[3]),
-        "AR1": _mean(recall[4]),
-        "AR10": _mean(recall[5]),
-        "AR100": _mean(recall[0]),
-        "ARs": _mean(recall[1]),
-        "ARm": _mean(recall[2]),
-        "ARl": _mean(recall[3]),
+def _predictions(videos: Sequence[VisSummary], category: int) -> _Predictions:
+    classes = [(n, video["classes"][category]) for n, video in enumerate(videos) if category in video["classes"]]
+    truths_va = np.zeros((len(videos), len(AREA_RANGES)), np.int64)
+    for n, one in classes:
+        truths_va[n] = one["truths"]
+    none: Outcomes = np.zeros((len(AREA_RANGES), len(IOU_THRESHOLDS), 0), np.int8)
+    return _Predictions(
+        np.concatenate([np.zeros(0), *(one["scores"] for _, one in classes)]),
+        np.repeat(np.array([n for n, _ in classes], np.int64), [len(one["scores"]) for _, one in classes]),
+        np.concatenate([np.zeros(0, np.int64), *(np.arange(len(one["scores"])) for _, one in classes)]),
+        np.concatenate([none, *(one["outcomes"] for _, one in classes)], axis=2),
+        truths_va,
+    )
+
+
+def _class_scores(one: _Predictions, weights_sv: FloatArray) -> _ClassScores:
+    truths_as = (weights_sv @ one.truths_va).T
+    ap_ast = np.full((len(AREA_RANGES), len(weights_sv), len(IOU_THRESHOLDS)), math.nan)
+    ar_ast = np.full((len(AREA_RANGES) + 2, *ap_ast.shape[1:]), math.nan)
+    for area in np.flatnonzero(truths_as.any(axis=1)).tolist():
+        outcomes_td, truths_s = one.outcomes_atd[area], truths_as[area]
+        ap_ast[area] = average_precision(outcomes_td, one.scores_d, one.video_d, weights_sv, truths_s)
+        ar_ast[area] = _recall(one, area, MAX_PREDICTIONS, weights_sv, truths_s)
+    if truths_as[0].any():
+        for n, limit in ((-2, 1), (-1, 10)):
+            ar_ast[n] = _recall(one, 0, limit, weights_sv, truths_as[0])
+    return _ClassScores(ap_ast, ar_ast)
+
+
+def _recall(one: _Predictions, area: int, limit: int, weights_sv: FloatArray, truths_s: FloatArray) -> FloatArray:
+    """``float64[S, thresholds]``: the part of the ground truths that the best predictions of each video find."""
+    shape = len(IOU_THRESHOLDS), weights_sv.shape[1]
+    t, d = np.nonzero((one.outcomes_atd[area] == RIGHT) & (one.rank_d < limit))
+    found_tv = np.bincount(t * shape[1] + one.video_d[d], minlength=shape[0] * shape[1]).reshape(shape)
+    recall_st: FloatArray = weights_sv @ found_tv.T / np.where(truths_s > 0, truths_s, math.nan)[:, None]
+    return recall_st
+
+
+def _means(classes: Sequence[_ClassScores]) -> list[Scores]:
+    """The values of each of the S data sets."""
+    ap_cast, ar_cast = np.stack([one.ap_ast for one in classes]), np.stack([one.ar_ast for one in classes])
+    ap_as, ar_as = (_mean_over_classes(values.mean(axis=3)) for values in (ap_cast, ar_cast))
+    columns = {
+        "AP": ap_as[0],
+        "AP50": _mean_over_classes(ap_cast[:, 0, :, 0]),
+        "AP75": _mean_over_classes(ap_cast[:, 0, :, 5]),
+        "APs": ap_as[1],
+        "APm": ap_as[2],
+        "APl": ap_as[3],
+        "AR1": ar_as[4],
+        "AR10": ar_as[5],
+        "AR100": ar_as[0],
+        "ARs": ar_as[1],
+        "ARm": ar_as[2],
+        "ARl": ar_as[3],
     }
+    rows = np.stack(list(columns.values()), axis=1).tolist()
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _stack(curves: Sequence[FloatArray | None]) -> FloatArray:
-    """Along a new first axis, without the categories that have no ground truth."""
-    defined = [curve for curve in curves if curve is not None]
-    return np.stack(defined) if defined else np.zeros((0, len(IOU_THRESHOLDS)))
+def _mean_over_classes(values: FloatArray) -> FloatArray:
+    """Mean over the first axis without what is undefined; nan where all is."""
+    defined = ~np.isnan(values)
+    return ratios(np.where(defined, values, 0.0).sum(axis=0), defined.sum(axis=0))
 
 
-def _mean(values: FloatArray) -> float:
-    return float(values.mean()) if values.size else math.nan
+def _order(summaries: Mapping[str, VisSummary]) -> list[int]:
+    """Where the videos stand in ascending order of their ids, which decides between equal scores."""
+    ids = [summary["video_id"] for summary in summaries.values()]
+    return sorted(range(len(ids)), key=lambda n: _natural(ids[n]))
 
 
 def _natural(video_id: str) -> tuple[int, str]:

@@ -14,21 +14,19 @@ import numpy as np
 
 from maskstream.types import FrameAnnotation, FrameSegmentation, InputError
 
-from .accumulator import Accumulator, Report
-from .boundaries import Region, frame_regions, object_jf, region_f, region_j, union_region
+from .accumulator import Scores
+from .boundaries import Region, boundary_radius, frame_regions, object_jf, region_f, region_j, union_region
 from .curves import (
     Curve,
-    davis_report,
+    DavisMeans,
+    JfMeans,
     davis_statistics,
-    jf_report,
     jf_row,
     make_curve,
     mean,
-    object_rows,
     without_ends,
     without_objects,
 )
-from .jf import boundary_radius
 
 VOID_ID = 255
 """The id that DAVIS files give to pixels that are no object."""
@@ -53,6 +51,12 @@ class ObjectFrames:
         self.j.append(j)
         self.f.append(f)
 
+    def add_union(self, frame_index: int, truth: FrameAnnotation, prediction: FrameSegmentation) -> None:
+        """Score all that is annotated and all that is predicted as object 1, if the frame is annotated."""
+        if truth.annotated:
+            target, answer = union_region(truth.segmentation), union_region(prediction)
+            self.add(frame_index, {1: target}, {1: answer}, prediction.size_hw)
+
     def curves(self, counted: slice) -> dict[int, Curve]:
         """What was recorded of each object, on some of the frames."""
         frames = self.frames[counted]
@@ -73,7 +77,7 @@ class OpenVideo:
     true_ids: list[frozenset[int]] = field(default_factory=list)
 
 
-class DavisSemiSupervised(Accumulator[ObjectFrames, dict[int, Curve], None]):
+class DavisSemiSupervised(DavisMeans[ObjectFrames]):
     """DAVIS-2017 semi-supervised, also MOSE v1 (metrics specification §5.4; Pont-Tuset et al., 2017).
 
     The first annotated frame says which objects there are: every id up to its largest. It and the last annotated
@@ -87,9 +91,8 @@ class DavisSemiSupervised(Accumulator[ObjectFrames, dict[int, Curve], None]):
     name = "DAVIS-2017 semi-supervised"
 
     def __init__(self, *, skip_first_last: bool = True, davis_uint8_decay: bool = False) -> None:
-        super().__init__()
+        super().__init__(davis_uint8_decay=davis_uint8_decay)
         self.skip_first_last = skip_first_last
-        self.davis_uint8_decay = davis_uint8_decay
 
     def begin(self, sequence_id: str) -> ObjectFrames:
         """No frame seen."""
@@ -124,13 +127,8 @@ class DavisSemiSupervised(Accumulator[ObjectFrames, dict[int, Curve], None]):
             return state.curves(slice(None))
         return state.curves(without_ends(state.sequence_id, len(state.frames)))
 
-    def score(self, summaries: Mapping[str, dict[int, Curve]]) -> Report:
-        """Statistics of every object, averaged over objects."""
-        rows = object_rows(summaries, lambda curve: davis_statistics(curve, davis_uint8_decay=self.davis_uint8_decay))
-        return davis_report(self.name, rows, without_objects(summaries))
 
-
-class Davis2016(Accumulator[ObjectFrames, dict[int, Curve], None]):
+class Davis2016(DavisMeans[ObjectFrames]):
     """DAVIS-2016, one object a sequence (metrics specification §5.6; Perazzi et al., CVPR 2016).
 
     Whatever is annotated is the object, whatever is predicted the prediction; a soft saliency map is to be cut at one
@@ -160,9 +158,7 @@ class Davis2016(Accumulator[ObjectFrames, dict[int, Curve], None]):
         meta: None,
     ) -> None:
         """Score the foreground."""
-        if truth.annotated:
-            true_regions, pred_regions = {1: union_region(truth.segmentation)}, {1: union_region(prediction)}
-            state.add(frame_index, true_regions, pred_regions, prediction.size_hw)
+        state.add_union(frame_index, truth, prediction)
 
     def reduce(self, state: ObjectFrames) -> dict[int, Curve]:
         """The curve of the one object."""
@@ -171,19 +167,18 @@ class Davis2016(Accumulator[ObjectFrames, dict[int, Curve], None]):
         counted = without_ends(state.sequence_id, len(state.frames)) if self.skip_first_last else slice(None)
         return state.curves(counted)
 
-    def score(self, summaries: Mapping[str, dict[int, Curve]]) -> Report:
-        """Statistics of every sequence, averaged over sequences."""
+    def rows(self, sequence_id: str, summary: dict[int, Curve]) -> dict[str, Scores]:
+        """The row of the one object."""
         rows = {}
-        for sequence_id, curves in summaries.items():
-            for curve in curves.values():
-                inner = slice(1, -1) if self.skip_first_last else slice(None)
-                ends_cut = Curve(frames=curve["frames"][inner], j=curve["j"][inner], f=curve["f"][inner])
-                means = {"J-Mean": mean(curve["j"]), "F-Mean": mean(curve["f"])}
-                rows[sequence_id] = {**davis_statistics(ends_cut), **means}
-        return davis_report(self.name, rows)
+        for curve in summary.values():
+            inner = slice(1, -1) if self.skip_first_last else slice(None)
+            ends_cut = Curve(frames=curve["frames"][inner], j=curve["j"][inner], f=curve["f"][inner])
+            means = {"J-Mean": mean(curve["j"]), "F-Mean": mean(curve["f"])}
+            rows[sequence_id] = {**davis_statistics(ends_cut), **means}
+        return rows
 
 
-class GenericVos(Accumulator[OpenVideo, dict[int, Curve], None]):
+class GenericVos(JfMeans[OpenVideo, dict[int, Curve]]):
     """J & F of any folder of masks (metrics specification §5.7), and of MOSE v1 style evaluation.
 
     An object is any annotated id. It counts from the frame on which its id is first seen, in the annotation or in the
@@ -217,9 +212,13 @@ class GenericVos(Accumulator[OpenVideo, dict[int, Curve], None]):
         objects = sorted(set().union(*(state.true_ids[n] for n in counted)))
         return {o: since_first_seen(state, o, counted) for o in objects}
 
-    def score(self, summaries: Mapping[str, dict[int, Curve]]) -> Report:
-        """J and F of every object, averaged over objects."""
-        return jf_report(self.name, object_rows(summaries, jf_row), without_objects(summaries))
+    def rows(self, sequence_id: str, summary: dict[int, Curve]) -> dict[str, Scores]:
+        """A row ``sequence/object`` for every object, by id."""
+        return {f"{sequence_id}/{o}": jf_row(summary[o]) for o in sorted(summary)}
+
+    def notes(self, summaries: Mapping[str, dict[int, Curve]]) -> Sequence[str]:
+        """Sequences that add nothing."""
+        return without_objects(summaries)
 
 
 class SaV(GenericVos):
@@ -243,12 +242,14 @@ class SaV(GenericVos):
             curves[o] = since_first_seen(state, o, counted if visible else [])
         return curves
 
-    def score(self, summaries: Mapping[str, dict[int, Curve]]) -> Report:
-        """J and F of every object that is ever visible, averaged over objects."""
-        visible = {s: {o: c for o, c in curves.items() if len(c["frames"])} for s, curves in summaries.items()}
-        hidden = [f"{s}/{o}" for s, curves in summaries.items() for o in curves if o not in visible[s]]
-        notes = [f"left out because never visible on a frame that counts: {', '.join(hidden)}"] if hidden else []
-        return jf_report(self.name, object_rows(visible, jf_row), notes)
+    def rows(self, sequence_id: str, summary: dict[int, Curve]) -> dict[str, Scores]:
+        """A row ``sequence/object`` for every object that is ever visible, by id."""
+        return super().rows(sequence_id, {o: curve for o, curve in summary.items() if len(curve["frames"])})
+
+    def notes(self, summaries: Mapping[str, dict[int, Curve]]) -> Sequence[str]:
+        """Objects that add nothing."""
+        hidden = [f"{s}/{o}" for s, curves in summaries.items() for o, c in curves.items() if not len(c["frames"])]
+        return [f"left out because never visible on a frame that counts: {', '.join(hidden)}"] if hidden else []
 
 
 def objects_of_first_frame(regions: Collection[int]) -> tuple[int, ...]:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from maskstream.types import CategorySet, FrameAnnotation, FrameSegmentation, InputError, MaskstreamWarning, Segment
 
-from .accumulator import Accumulator, Report, Scores
+from .accumulator import Scores
+from .additive import Additive, Terms
 from .semantic import Counts, category_positions, frame_overlap
 
 DEVA_WINDOWS = (1, 2, 4, 6, 8, 10, math.inf)
@@ -243,17 +244,16 @@ class OpenVideo:
 
 
 class VideoSummary(TypedDict):
-    """What stays of a video: counts of K windows, its own scores, and on how many frames listed areas were wrong."""
+    """What stays of a video: counts of K windows, and on how many frames listed areas were wrong."""
 
     tubes: Counts
     """``int64[K, 3, C]``: TP, FP, FN."""
     iou: NDArray[np.float64]
     """``float64[K, C]``."""
-    scores: Scores
     wrong_areas: int
 
 
-class VideoPanopticQuality(Accumulator[OpenVideo, VideoSummary, ListedAreas]):
+class VideoPanopticQuality(Additive[OpenVideo, VideoSummary, ListedAreas]):
     """VPQ_k for any set of windows k, with SQ and RQ, per class, per group and per video (metrics specification §1).
 
     Void is what `FrameAnnotation.void` marks and what is in no true segment. A tube is a ``Segment.id``. Frames that
@@ -343,20 +343,49 @@ class VideoPanopticQuality(Accumulator[OpenVideo, VideoSummary, ListedAreas]):
         return VideoSummary(
             tubes=np.stack([[counts.tp, counts.fp, counts.fn] for counts in state.counts.values()]),
             iou=np.stack([counts.iou for counts in state.counts.values()]),
-            scores=self._scores(state.counts),
             wrong_areas=state.wrong_areas,
         )
 
-    def score(self, summaries: Mapping[str, VideoSummary]) -> Report:
+    def terms(self, summaries: Mapping[str, VideoSummary]) -> Terms:
+        """Counts and sums of IoU of each video: window by window, class by class."""
+        shape = (len(self.windows), len(self.categories))
+        tubes = np.array([summary["tubes"] for summary in summaries.values()], np.int64)
+        iou = np.array([summary["iou"] for summary in summaries.values()], np.float64)
+        return {
+            "tubes": tubes.reshape(len(summaries), shape[0], 3, shape[1]),
+            "iou": iou.reshape(len(summaries), *shape),
+        }
+
+    def from_sums(self, sums: Terms) -> Scores:
         """Qualities of the summed counts; means over the classes that occur, nan where none does."""
-        totals = self._totals(summaries)
+        scores: Scores = {}
+        counts_by_window = self._by_window(sums)
+        for k, counts in counts_by_window.items():
+            qualities, occurs = counts.quality(), counts.occurs
+            for suffix, members in self._groups.items():
+                chosen = qualities[:, members & occurs]
+                means = chosen.mean(axis=1).tolist() if chosen.size else [math.nan] * 3
+                for name, value in zip(("VPQ", "SQ", "RQ"), means, strict=True):
+                    scores[f"{name}_{_label(k)}{suffix}"] = value
+        averages: Scores = {}
+        for suffix in self._groups:
+            vpq = {k: scores[f"VPQ_{_label(k)}{suffix}"] for k in counts_by_window}
+            averages |= {f"{name}{suffix}": value for name, value in named_averages(vpq).items()}
+        return averages | scores
+
+    def class_rows(self, summaries: Mapping[str, VideoSummary]) -> dict[str, Scores]:
+        """PQ, SQ and RQ of every window of the classes that occur."""
         per_class: dict[str, Scores] = {}
-        for k, counts in totals.items():
+        for k, counts in self._totals(summaries).items():
             qualities = counts.quality()
             for position in np.flatnonzero(counts.occurs).tolist():
                 row = per_class.setdefault(self.categories.names[position], {})
                 for name, value in zip(("PQ", "SQ", "RQ"), qualities[:, position].tolist(), strict=True):
                     row[f"{name}_{_label(k)}"] = value
+        return per_class
+
+    def notes(self, summaries: Mapping[str, VideoSummary]) -> Sequence[str]:
+        """What happened to short videos, and listed areas that are wrong."""
         notes = [
             "A video shorter than a window is one clip."
             if self.short_clips == "whole"
@@ -365,22 +394,19 @@ class VideoPanopticQuality(Accumulator[OpenVideo, VideoSummary, ListedAreas]):
         wrong_areas = sum(summary["wrong_areas"] for summary in summaries.values())
         if wrong_areas:
             notes.append(f"On {wrong_areas} frames a listed area was not the number of pixels.")
-        per_video = {name: summary["scores"] for name, summary in summaries.items()}
-        return Report(self.name, self._scores(totals), per_class, per_video, notes=tuple(notes))
+        return notes
 
     def counts(self, window: float) -> PanopticCounts:
         """TP, FP, FN and sum of IoU of a window by class, over all videos that have ended."""
         return self._totals(dict(sorted(self._summaries.items())))[window]
 
     def _totals(self, summaries: Mapping[str, VideoSummary]) -> dict[float, PanopticCounts]:
-        tubes = np.zeros((len(self.windows), 3, len(self.categories)), np.int64)
-        iou = np.zeros((len(self.windows), len(self.categories)))
-        for summary in summaries.values():
-            tubes += summary["tubes"]
-            iou += summary["iou"]
+        return self._by_window(self.sums(summaries))
+
+    def _by_window(self, sums: Terms) -> dict[float, PanopticCounts]:
         return {
-            k: PanopticCounts(tp=tubes[n, 0], fp=tubes[n, 1], fn=tubes[n, 2], iou=iou[n])
-            for n, k in enumerate(self.windows)
+            k: PanopticCounts(tp=tubes[0], fp=tubes[1], fn=tubes[2], iou=iou)
+            for k, tubes, iou in zip(self.windows, sums["tubes"], sums["iou"], strict=True)
         }
 
     def _count(self, clip: Clip) -> PanopticCounts:
@@ -395,21 +421,6 @@ class VideoPanopticQuality(Accumulator[OpenVideo, VideoSummary, ListedAreas]):
                 break
             clip, length = join_clips([*frames[len(frames) - int(k) : len(frames) - length], clip]), int(k)
             state.counts[k] += self._count(clip)
-
-    def _scores(self, counts_by_window: Mapping[float, PanopticCounts]) -> Scores:
-        scores: Scores = {}
-        for k, counts in counts_by_window.items():
-            qualities = counts.quality()
-            for suffix, members in self._groups.items():
-                chosen = qualities[:, members & counts.occurs]
-                means = chosen.mean(axis=1).tolist() if chosen.size else [math.nan] * 3
-                for name, value in zip(("VPQ", "SQ", "RQ"), means, strict=True):
-                    scores[f"{name}_{_label(k)}{suffix}"] = value
-        averages: Scores = {}
-        for suffix in self._groups:
-            vpq = {k: scores[f"VPQ_{_label(k)}{suffix}"] for k in counts_by_window}
-            averages |= {f"{name}{suffix}": value for name, value in named_averages(vpq).items()}
-        return averages | scores
 
 
 def named_averages(vpq: Mapping[float, float]) -> Scores:

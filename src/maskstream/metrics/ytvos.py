@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from .accumulator import Report, Scores
-from .curves import mean
-from .listed import ListedObject, ListedObjects, ListedSummary, grouped_curves
+from .accumulator import Scores
+from .additive import Terms
+from .curves import Curve, mean
+from .listed import ListedObject, ListedObjects, ListedSummary
 
 CONVENTION = (
     "provenance: convention. The scoring program of YouTube-VOS is not public; G follows its published description, "
@@ -34,6 +35,7 @@ class YoutubeVos(ListedObjects):
     """
 
     name = "YouTube-VOS"
+    columns = ("J", "F")
 
     def __init__(self, objects: Mapping[str, Mapping[int, YoutubeObject]], *, seen_categories: Collection[str]) -> None:
         super().__init__(
@@ -48,12 +50,16 @@ class YoutubeVos(ListedObjects):
             }
         )
 
-    def score(self, summaries: Mapping[str, ListedSummary]) -> Report:
+    def row(self, curve: Curve) -> Scores:
+        """J and F of one object."""
+        return {"J": mean(curve["j"]), "F": mean(curve["f"])}
+
+    def from_sums(self, sums: Terms) -> Scores:
         """Means over the objects, not the categories, of either group."""
-        rows: dict[str, Scores] = {}
-        groups: dict[str, list[Scores]] = {"seen": [], "unseen": []}
-        for name, (group, curve) in grouped_curves(summaries).items():
-            rows[name] = {"J": mean(curve["j"]), "F": mean(curve["f"])}
-            groups[group].append(rows[name])
-        parts = {f"{column}{g[0]}": mean([row[column] for row in groups[g]]) for g in groups for column in "JF"}
-        return Report(self.name, {"G": sum(parts.values()) / 4, **parts}, per_video=rows, notes=(CONVENTION,))
+        groups = self.group_means(sums)
+        parts = {f"{column}{group[0]}": means[column] for group, means in groups.items() for column in self.columns}
+        return {"G": sum(parts.values()) / 4, **parts}
+
+    def notes(self, summaries: Mapping[str, ListedSummary]) -> Sequence[str]:
+        """Whose number this is."""
+        return (CONVENTION,)
