@@ -75,14 +75,14 @@ def test_the_task_follows_from_the_prompts(prompts):
     assert default_task([maskstream.TextPrompt("a fish")]) is maskstream.Task.REFVOS
 
 
-@pytest.mark.parametrize("wrong", [{"model": "x"}, {"segmenter": "x"}, {"propagator": "x"}])
+@pytest.mark.parametrize("wrong", [{"model": "x"}, {"segmenter": "x"}, {"propagator": "x"}, {"schedule": "x"}])
 def test_an_unknown_part_is_named_with_the_known_ones(wrong):
     with pytest.raises(maskstream.MaskstreamError, match=r"unknown \w+ 'x'; known: \w+"):
         maskstream.load(**wrong)
 
 
 def test_several_videos_step_together(scene):
-    model = maskstream.load()
+    model = maskstream.load(schedule="online")
     sessions = [model.start(maskstream.Task.UVOS, size_hw=SIZE) for _ in range(2)]
     results = maskstream.step_many(sessions, [scene[0][0], scene[3][0]])
     assert [result.frame_index for (result,) in results] == [0, 3]

@@ -29,6 +29,7 @@ def load(
     *,
     segmenter: str = "motion",
     propagator: str = "flow",
+    schedule: str = "semi-online",
     size: int = DEFAULT_SIZE,
     max_objects: int | None = None,
     min_score: float = 0.0,
@@ -39,6 +40,8 @@ def load(
         model: "deva".
         segmenter: what finds objects by itself: "motion" (independently moving objects; no weights).
         propagator: what carries masks between frames: "flow" (optical flow; no weights).
+        schedule: when found objects are believed: "semi-online" when neighbouring frames agree on them, and results
+            leave two frames late; "online" at once.
         size: short side at which masks are propagated.
         max_objects: most objects found by itself and followed at once.
         min_score: found objects below this confidence are ignored.
@@ -50,6 +53,7 @@ def load(
         ("model", model, ["deva"]),
         ("segmenter", segmenter, ["motion"]),
         ("propagator", propagator, ["flow"]),
+        ("schedule", schedule, ["online", "semi-online"]),
     ):
         if name not in known:
             raise InputError(f"unknown {what} {name!r}; known: {', '.join(known)}")
@@ -61,9 +65,17 @@ def load(
         FlowPropagator(size=size),
         prompter=GrabCutSegmenter(),
         detector=MotionSegmenter(),
-        # Motion finds parts as readily as wholes, so an arm that swings is not another object. And it finds what moves
-        # all the time, so what is not found again has stopped or leaked, and is better begun anew.
-        settings=DevaSettings(max_missed=2, part_threshold=0.7, max_objects=max_objects, min_score=min_score),
+        # Motion finds parts as readily as wholes, so an arm that swings is not another object. It draws outlines better
+        # than flow carries them, so what it finds replaces what was carried. And it finds what moves all the time, so
+        # what is not found again has stopped or leaked, and is better begun anew.
+        settings=DevaSettings(
+            schedule="online" if schedule == "online" else "semi-online",
+            max_missed=2,
+            part_threshold=0.7,
+            fused="detection",
+            max_objects=max_objects,
+            min_score=min_score,
+        ),
     )
 
 

@@ -57,6 +57,10 @@ def segment(
     model: Annotated[str, typer.Option(help="The system.", rich_help_panel=_MODEL)] = "deva",
     segmenter: Annotated[str, typer.Option(help="What finds objects by itself.", rich_help_panel=_MODEL)] = "motion",
     propagator: Annotated[str, typer.Option(help="What carries masks onward.", rich_help_panel=_MODEL)] = "flow",
+    schedule: Annotated[
+        str,
+        typer.Option(help="Believe what frames agree on (semi-online) or at once (online).", rich_help_panel=_MODEL),
+    ] = "semi-online",
     size: Annotated[int, typer.Option(min=64, help="Short side masks are carried at.", rich_help_panel=_MODEL)] = 480,
     max_objects: Annotated[
         int | None, typer.Option(min=1, help="Most objects found by itself.", rich_help_panel=_MODEL)
@@ -89,7 +93,13 @@ def segment(
     except ValueError:
         raise InputError(f"unknown task {task!r}; known: {', '.join(t.value for t in Task)}") from None
     system = load(
-        model, segmenter=segmenter, propagator=propagator, size=size, max_objects=max_objects, min_score=min_score
+        model,
+        segmenter=segmenter,
+        propagator=propagator,
+        schedule=schedule,
+        size=size,
+        max_objects=max_objects,
+        min_score=min_score,
     )
     opened = open_video(video, start=start, stop=stop, stride=stride, fps=fps, raw=raw)
     session = system.start(wanted, size_hw=opened.size_hw, fps=opened.fps, seed=seed)
@@ -108,6 +118,7 @@ def segment(
         "model": model,
         "segmenter": segmenter,
         "propagator": propagator,
+        "schedule": schedule,
         "size": size,
         "max_objects": max_objects,
         "min_score": min_score,

@@ -33,8 +33,8 @@ ALPHA = 0.5
 ENUMERATED = 40
 """Components up to this size are enumerated, in at most a few thousand steps; larger ones go to HiGHS."""
 
-TOLERANCE = 1e-9
-"""Objectives closer than this are equal, and the tie is broken."""
+GRAIN = 2.0**-40
+"""IoUs and α are rounded to multiples of this. Sums are then exact in any order, and equal choices tie exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ def consensus(
     Two proposals support each other when they are of different frames and of one group and their IoU exceeds the
     threshold; they are then the same thing, and one is chosen at most. Two such proposals of one frame, possible when
     the proposals of a frame overlap, exclude each other but give no support, and a frame supports a proposal once,
-    by the best of its own. Where several choices are best, the one with the proposal of the earliest frame wins,
-    then the one with the larger.
+    by the best of its own. Several choices may be best: they are compared proposal by proposal, the earliest frame
+    first, in a frame the larger first, and the choice that has the first one in which they differ wins.
 
     Components of more than `ENUMERATED` proposals are solved by HiGHS; one that is not solved in time is chosen
     greedily instead, by worth.
@@ -131,7 +131,8 @@ def consensus(
     excludes_pp = (iou_pp > iou_threshold) & (group_number[:, None] == group_number[None])
     np.fill_diagonal(excludes_pp, False)
     supports_pp = excludes_pp & (frame_of_p[:, None] != frame_of_p[None])
-    worth_p = _support(np.where(supports_pp, iou_pp, 0.0), frame_of_p) - alpha
+    support_pp: FloatArray = np.where(supports_pp, np.rint(iou_pp / GRAIN) * GRAIN, 0.0)
+    worth_p = _support(support_pp, frame_of_p) - np.rint(alpha / GRAIN) * GRAIN
 
     order = np.lexsort((-np.asarray(areas_p if areas_p is not None else np.zeros(count)), frame_of_p))
     useful = order[worth_p[order] > 0]
@@ -160,25 +161,22 @@ def _best_components(worth_n: FloatArray, excludes_nn: BoolArray, time_limit: fl
         worth_n: positive, in the order in which ties are broken.
         excludes_nn: symmetric, without a diagonal.
     """
-    if not len(worth_n):
-        return [], True
     _, component_of_n = connected_components(csr_array(excludes_nn), directed=False)
-    chosen: list[int] = []
+    sizes = np.bincount(component_of_n)
+    small = np.flatnonzero(sizes[component_of_n] <= ENUMERATED)
+    chosen: list[int] = small[enumerated(worth_n[small], excludes_nn[np.ix_(small, small)])].tolist()
     exact = True
-    for component in np.split(np.argsort(component_of_n, kind="stable"), np.cumsum(np.bincount(component_of_n))[:-1]):
+    for large in np.flatnonzero(sizes > ENUMERATED):
+        component = np.flatnonzero(component_of_n == large)
         worth, excludes = worth_n[component], excludes_nn[np.ix_(component, component)]
-        if len(component) <= ENUMERATED:
-            best = enumerated(worth, excludes)
-        else:
-            solved = integer_program(worth, excludes, time_limit=time_limit)
-            exact = exact and solved is not None
-            best = greedy(worth, excludes) if solved is None else solved
-        chosen += component[best].tolist()
+        solved = integer_program(worth, excludes, time_limit=time_limit)
+        exact = exact and solved is not None
+        chosen += component[greedy(worth, excludes) if solved is None else solved].tolist()
     return chosen, exact
 
 
 def enumerated(worth_n: FloatArray, excludes_nn: BoolArray) -> list[int]:
-    """The best independent set: with and without the member that excludes most, until the others fall apart.
+    """The best independent set: with or without the member that excludes most, then each component left on its own.
 
     Of equally good sets, the one that has the first member in which they differ.
 
@@ -186,38 +184,30 @@ def enumerated(worth_n: FloatArray, excludes_nn: BoolArray) -> list[int]:
         worth_n: positive worth of each member.
         excludes_nn: ``bool[N, N]``, which two may not be chosen together.
     """
-    worth = worth_n.tolist()
-    # A set is a number whose n-th bit says whether n belongs to it.
-    excluded_by = [sum(1 << other for other in np.flatnonzero(row).tolist()) for row in excludes_nn]
+    # A set is a number, a bit for each member, the first the highest: of two sets the greater number is preferred.
+    last = len(worth_n) - 1
+    worth = worth_n[::-1].tolist()
+    excluded_by = [0] * len(worth)
+    for one, other in np.argwhere(excludes_nn).tolist():
+        excluded_by[last - one] |= 1 << last - other
+
+    def best(free: int) -> tuple[float, int]:
+        total, chosen = 0.0, 0
+        while free:
+            component = _reached(free & -free, free, excluded_by)
+            free &= ~component
+            worth_here, chosen_here = best_connected(component)
+            total, chosen = total + worth_here, chosen | chosen_here
+        return total, chosen
 
     @cache
-    def best(free: int) -> tuple[float, int]:
-        if not free:
-            return 0.0, 0
-        part = _reached(free & -free, free, excluded_by)
-        if part != free:
-            (worth_here, here), (worth_there, there) = best(part), best(free & ~part)
-            return worth_here + worth_there, here | there
+    def best_connected(free: int) -> tuple[float, int]:
         n = max(_members(free), key=lambda member: (excluded_by[member] & free).bit_count())
-        rest = free & ~(1 << n)
-        worth_with, chosen_with = best(rest & ~excluded_by[n])
-        worth_with, chosen_with = worth_with + worth[n], chosen_with | 1 << n
-        worth_without, chosen_without = best(rest) if rest else (0.0, 0)
-        if abs(worth_with - worth_without) > TOLERANCE:
-            return max((worth_with, chosen_with), (worth_without, chosen_without))
-        differ = chosen_with ^ chosen_without
-        return max(worth_with, worth_without), chosen_with if chosen_with & differ & -differ else chosen_without
+        others = free & ~(1 << n)
+        total, chosen = best(others & ~excluded_by[n])
+        return max((total + worth[n], chosen | 1 << n), best(others))
 
-    return _members(best((1 << len(worth)) - 1)[1])
-
-
-def _members(numbers: int) -> list[int]:
-    """Positions of the bits that are set."""
-    members = []
-    while numbers:
-        members.append((numbers & -numbers).bit_length() - 1)
-        numbers &= numbers - 1
-    return members
+    return [last - n for n in reversed(_members(best((1 << len(worth)) - 1)[1]))]
 
 
 def _reached(start: int, free: int, excluded_by: Sequence[int]) -> int:
@@ -228,6 +218,15 @@ def _reached(start: int, free: int, excluded_by: Sequence[int]) -> int:
         new = near & free & ~reached
         reached |= new
     return reached
+
+
+def _members(bits: int) -> list[int]:
+    """Positions of the bits that are set, ascending."""
+    members = []
+    while bits:
+        members.append((bits & -bits).bit_length() - 1)
+        bits &= bits - 1
+    return members
 
 
 def integer_program(worth_n: FloatArray, excludes_nn: BoolArray, *, time_limit: float) -> list[int] | None:

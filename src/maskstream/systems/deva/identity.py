@@ -172,7 +172,8 @@ class ObjectTable:
         """Undo `state_dict`."""
         for name, store in self._stores().items():
             store.clear()
-            store.update({plain["track_id"]: ObjectRecord(**plain) for plain in state[name]})
+            for plain in state[name]:
+                store[plain["track_id"]] = ObjectRecord(**plain | {"category_votes": dict(plain["category_votes"])})
         self._reserved = set(state["reserved"])
         self._written = {(track_id, category): written for track_id, category, written in state["written"]}
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskstream.types import LabelMap, mask_overlaps
+
+Fused: TypeAlias = Literal["union", "detection"]
 
 GROUPS: tuple[bool | None, ...] = (None, False, True)
 """Unknown, stuff, thing: only segments of one group match, and a later group is painted over an earlier one."""
@@ -44,11 +47,13 @@ def merge(
     room: int | None = None,
     iou_threshold: float = 0.5,
     part_threshold: float | None = None,
+    fused: Fused = "union",
 ) -> Merge:
     """Match proposals to propagated objects and paint both into one label map.
 
     Inside a group, a proposal and an object whose IoU exceeds the threshold are one: the region is their union.
-    Everything else stays as it is. Groups are painted unknown, stuff, thing; inside a group large before small.
+    Everything else stays as it is. Groups are painted unknown, stuff, thing; inside a group large before small, and of
+    the same size those with a proposal first, in the order of the proposals.
 
     Args:
         objects_hw: ``int32[h, w]``, propagated objects 1…N.
@@ -61,6 +66,8 @@ def merge(
         iou_threshold: IoU must be greater; at 0.5 or above a proposal has one match at most, as regions are disjoint.
         part_threshold: a proposal of which a greater fraction lies within one object is a part of it, and matches it
             too (not in the paper, where detections are whole objects); None, or 0.5 and above.
+        fused: what an object becomes that matches: the "union" of both (eq. 9), or the "detection" alone, where
+            detections draw outlines better than propagation does. What only has parts is not drawn anew by them.
 
     Returns:
         The merged label map and which proposal became which object.
@@ -72,16 +79,18 @@ def merge(
     matching_nm = iou_nm > iou_threshold
     if part_threshold is not None:
         matching_nm |= shared_nm > part_threshold * overlaps.areas_p
-    same_group_nm = [[group is other for other in proposal_groups] for group in object_groups]
+    same_group_nm = [[group == other for other in proposal_groups] for group in object_groups]
     matching_nm &= np.array(same_group_nm, dtype=np.bool_).reshape(n, m)
 
+    matches = np.argwhere(matching_nm).tolist()
+    drawn_anew = {o for o, p in matches if fused == "detection" and iou_nm[o, p] > iou_threshold}
     object_of_proposal: list[int | None] = [None] * m
     iou_of_proposal = [0.0] * m
-    sort_area = object_area
-    for o, p in np.argwhere(matching_nm).tolist():
+    sort_area = [0 if o in drawn_anew else area for o, area in enumerate(object_area)]
+    for o, p in matches:
         object_of_proposal[p] = o
         iou_of_proposal[p] = float(iou_nm[o, p])
-        sort_area[o] += proposal_area[p] - int(shared_nm[o, p])
+        sort_area[o] += proposal_area[p] - (0 if o in drawn_anew else int(shared_nm[o, p]))
 
     preference = priorities or [0.0] * m
     unmatched = [p for p in range(m) if object_of_proposal[p] is None and proposal_area[p] > 0]
@@ -94,8 +103,11 @@ def merge(
         region_of_proposal[p] = region
     sort_area += [proposal_area[p] for p in new]
     groups = [*object_groups, *(proposal_groups[p] for p in new)]
-    order = sorted(range(len(groups)), key=lambda r: (GROUPS.index(groups[r]), -sort_area[r], r))
-    label_map = paint([objects_hw, proposals_hw], [range(n), region_of_proposal], order)
+    proposal_of_region = {region: p for p, region in enumerate(region_of_proposal)}
+    turn = [proposal_of_region.get(region, m + region) for region in range(len(groups))]
+    order = sorted(range(len(groups)), key=lambda r: (GROUPS.index(groups[r]), -sort_area[r], turn[r]))
+    kept = [None if o in drawn_anew else o for o in range(n)]
+    label_map = paint([objects_hw, proposals_hw], [kept, region_of_proposal], order)
     return Merge(label_map, tuple(object_of_proposal), tuple(iou_of_proposal), new, refused)
 
 

@@ -14,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ from maskstream.types import (
 from .consensus import ALPHA
 from .detections import Detections, agreed
 from .identity import ObjectTable
-from .merge import Merge, merge
+from .merge import Fused, Merge, merge
 from .prompting import PromptQueue, by
 
 Schedule: TypeAlias = Literal["online", "semi-online"]
@@ -69,6 +69,8 @@ class DevaSettings:
         part_threshold: a detection of which a greater fraction lies within one object is a part of it, not an object of
             its own; None to go by overlap of both alone, as published.
         min_score: detections below this score are ignored; those without a score are not.
+        fused: what an object that a detection confirms becomes: the "union" of both, as published, or the "detection"
+            alone; see `merge`.
         temporal: "bidirectional" as published. Table 6 of the paper compares it with: "short-track", which begins its
             memory anew on every frame; "trust-image", which drops what no detection confirms at once; and tracking by
             detection, "mask-iou", "mask-iou-flow" and "query" (see `AssociationSession`).
@@ -83,9 +85,17 @@ class DevaSettings:
     max_objects: int | None = None
     part_threshold: float | None = None
     min_score: float = 0.0
+    fused: Fused = "union"
     temporal: Temporal = "bidirectional"
 
     def __post_init__(self) -> None:
+        for name, known in (("schedule", Schedule), ("temporal", Temporal), ("fused", Fused)):
+            if getattr(self, name) not in get_args(known):
+                raise InputError(f"{name} is one of {', '.join(get_args(known))}, not {getattr(self, name)!r}")
+        if self.max_missed < 0 or (self.max_objects is not None and self.max_objects < 1):
+            raise InputError(
+                f"max_missed is at least 0 and max_objects at least 1, not {self.max_missed} and {self.max_objects}"
+            )
         if self.detection_every < 1 or self.voting_frames < 1:
             raise InputError(
                 f"detection_every and voting_frames are at least 1, not {self.detection_every} and {self.voting_frames}"
@@ -416,6 +426,7 @@ class DevaSession:
             priorities=detections.scores,
             room=room,
             part_threshold=self._settings.part_threshold,
+            fused=self._settings.fused,
         )
 
     def _note_match(self, track_id: int, iou: float, votes: Sequence[tuple[int | None, float | None]]) -> None:
