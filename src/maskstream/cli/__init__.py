@@ -14,6 +14,8 @@ from .doctor import doctor
 from .info import info
 from .sample import sample
 from .segment import segment
+from .synth import synth
+from .textures import textures
 
 app = typer.Typer(
     name="maskstream",
@@ -40,7 +42,7 @@ def _common(
     """Options before the subcommand."""
 
 
-for _command in (segment, info, sample, doctor):
+for _command in (segment, info, sample, synth, textures, doctor):
     app.command()(_command)
 
 
