@@ -140,8 +140,8 @@ class _Camera:
         return moved(middle_x + self.shake_x, middle_y + self.shake_y) @ scaled(zoom, zoom) @ to_middle
 
 
-class _Rows(NamedTuple):
-    """Rows of `Parts` that are shown together."""
+class Rows(NamedTuple):
+    """Rows of `Parts` that are shown together; ``place_tp23`` is ``float64[T, P, 2, 3]`` for these parts."""
 
     parts: list[Part]
     place_tp23: NDArray[np.float64]
@@ -193,7 +193,7 @@ def make_scene(
         far_to_near.insert(chance.integer(1, len(crew) - 1), near)
 
     actors: dict[int, _Actor] = {}
-    rows_of_stuff: dict[str, list[_Rows]] = {}
+    rows_of_stuff: dict[str, list[Rows]] = {}
     for setting in range(max(settings) + 1):
         draw, shown_t = Draw(*key, 4, setting), setting_t == setting
         since = times - float(np.argmax(shown_t))
@@ -295,9 +295,9 @@ def _from_rest(draw: Draw, since: Times, periods: tuple[int, int]) -> tuple[Scal
     return wave(since / period + phase) - start, -1.0 - start, 1.0 - start
 
 
-def _layer(region: Region, camera: _Camera, since: Times, shown_t: NDArray[np.bool_]) -> _Rows:
+def _layer(region: Region, camera: _Camera, since: Times, shown_t: NDArray[np.bool_]) -> Rows:
     view = stack([camera.view(region.depth)], len(since))
-    return _Rows(region.parts, composed(view, stack([part.place for part in region.parts], 1)), shown_t)
+    return Rows(region.parts, composed(view, stack([part.place for part in region.parts], 1)), shown_t)
 
 
 def _enter(
@@ -443,7 +443,7 @@ def _shadow_shape(one: _Individual, body: Affine) -> Affine:
 def _assemble(
     crew: Sequence[_Individual],
     actors: Mapping[int, _Actor],
-    rows_of_stuff: Mapping[str, Sequence[_Rows]],
+    rows_of_stuff: Mapping[str, Sequence[Rows]],
     far_to_near: Sequence[str | int],
     *,
     near: str | None,
@@ -470,7 +470,7 @@ def _assemble(
         for number, what in enumerate(sorted((what for what in order if what != ""), key=arrival.__getitem__), 1)
     }
     entities: list[Entity] = []
-    rows: list[tuple[int, _Rows]] = []
+    rows: list[tuple[int, Rows]] = []
     for what in order:
         number = ids.get(what, 0)
         if isinstance(what, str):
@@ -483,11 +483,11 @@ def _assemble(
             if actor.shaded_t.any():
                 rows.append((0, _shadow(actor)))
             rows.append((number, _body(one, actor)))
-    return tuple(entities), _parts(rows)
+    return tuple(entities), pack(rows)
 
 
 def _arrival(
-    key: str | int, first_of_thing: Mapping[int, int | None], rows_of_stuff: Mapping[str, Sequence[_Rows]]
+    key: str | int, first_of_thing: Mapping[int, int | None], rows_of_stuff: Mapping[str, Sequence[Rows]]
 ) -> tuple[int, int, int]:
     """What ids are ordered by: the first frame in view; stuff first; then any order that never changes."""
     if isinstance(key, int):
@@ -500,7 +500,7 @@ def _first(flags: NDArray[np.bool_]) -> int | None:
     return int(np.argmax(flags)) if flags.any() else None
 
 
-def _stuff_entity(number: int, name: str, rows: _Rows) -> Entity:
+def _stuff_entity(number: int, name: str, rows: Rows) -> Entity:
     """Its colour is the nearest that has a name."""
     part = rows.parts[0]
     mean = [(a + b) // 2 for a, b in zip(part.colour, part.second, strict=True)]
@@ -509,19 +509,19 @@ def _stuff_entity(number: int, name: str, rows: _Rows) -> Entity:
     return Entity(number, category, "plain", min(away, key=away.__getitem__), 1.0)
 
 
-def _shadow(actor: _Actor) -> _Rows:
+def _shadow(actor: _Actor) -> Rows:
     part = Part(ShapeKind.ELLIPSE, (), stay(), TILE["plain"], 0.0, (0, 0, 0), (0, 0, 0))
-    return _Rows([part], _invertible(actor.shadow_t23)[:, None], actor.shaded_t, shadow=True)
+    return Rows([part], _invertible(actor.shadow_t23)[:, None], actor.shaded_t, shadow=True)
 
 
-def _body(one: _Individual, actor: _Actor) -> _Rows:
+def _body(one: _Individual, actor: _Actor) -> Rows:
     body = Body(one.look)
     draw = Draw(one.seed)
     stretch = scaled(draw.between(0.92, 1.08), draw.between(0.92, 1.08))
     one.kind.build(draw, actor.beat_t, body)
     frames = len(actor.beat_t)
     local = stack([stretch @ part.place for part in body.parts], frames)
-    return _Rows(body.parts, composed(_invertible(actor.body_t23)[:, None], local), actor.shown_t)
+    return Rows(body.parts, composed(_invertible(actor.body_t23)[:, None], local), actor.shown_t)
 
 
 def _invertible(place_t23: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -530,7 +530,8 @@ def _invertible(place_t23: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(missing[:, None, None], np.array([[1.0, 0.0, -9.0], [0.0, 1.0, -9.0]]), place_t23)
 
 
-def _parts(rows: Sequence[tuple[int, _Rows]]) -> Parts:
+def pack(rows: Sequence[tuple[int, Rows]]) -> Parts:
+    """All rows in one, far to near, each with the id of the entity they belong to, or 0."""
     flat = [(number, group.shadow, part) for number, group in rows for part in group.parts]
     params = np.zeros((len(flat), 3 * HALF_PLANES), np.float32)
     for line, (_, _, part) in zip(params, flat, strict=True):

@@ -15,7 +15,7 @@ from .sample import FPS, render_sample
 
 _DAVIS_FOLDERS = frozenset({"JPEGImages", "Annotations", "ImageSets"})
 _JPEG_QUALITY = 95
-_CRF = 17  # x264's; the reef looks like the rendered one
+_CRF = 17  # x264's; the clip looks like the rendered one
 
 
 def write_sample(
