@@ -403,3 +403,13 @@ def test_shadows_and_parts_not_shown_are_not_the_nearest():
     assert nearest_part(scene, 1, points).tolist() == [1, 1]
     nothing = build([Body(1, ShapeKind.ELLIPSE)], (1,))
     assert nearest_part(nothing, 0, points).tolist() == [0, -1]
+
+
+def test_without_motion_only_flow_and_occlusion_differ():
+    scene = random_scene(5)
+    for with_it, without in zip(render(scene, (24, 40)), render(scene, (24, 40), motion=False), strict=True):
+        assert np.array_equal(with_it.frame.image, without.frame.image)
+        labels = [one.annotation.segmentation.label_map().numpy() for one in (with_it, without)]
+        assert np.array_equal(labels[0], labels[1])
+        assert without.occluded.all()
+        assert not without.flow.any()

@@ -151,7 +151,7 @@ def synthetic_videos(
         def rendered(
             scene: Scene = scene, observer: Observer = observer, before: int = number * frames
         ) -> Iterator[LabelledFrame]:
-            for done, one in enumerate(render(scene, size_hw), before + 1):
+            for done, one in enumerate(render(scene, size_hw, motion=False), before + 1):
                 observer.add(one.annotation)
                 yield LabelledFrame(one.frame.image, one.annotation, one.points)
                 if on_frame is not None:

@@ -90,7 +90,7 @@ class SyntheticFrame:
 
 
 def render(
-    scene: Scene, size_hw: tuple[int, int], *, start: int = 0, stop: int | None = None
+    scene: Scene, size_hw: tuple[int, int], *, start: int = 0, stop: int | None = None, motion: bool = True
 ) -> Iterator[SyntheticFrame]:
     """Draw frames of a scene.
 
@@ -102,6 +102,7 @@ def render(
         size_hw: height and width in pixels.
         start: first frame.
         stop: one past the last; all by default. A frame does not depend on it, nor on ``start``.
+        motion: find flow and occlusion. Without, all is as where there is no next frame: no flow, everything occluded.
 
     Yields:
         Frames whose index is that in the scene.
@@ -116,7 +117,7 @@ def render(
         raise InputError(
             f"frames {start} to {stop} of a scene of {scene.frame_count}: give 0 ≤ start ≤ stop ≤ {scene.frame_count}"
         )
-    return _render(scene, size_hw, start, stop)
+    return _render(scene, size_hw, start, stop, motion)
 
 
 def compress(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
@@ -169,7 +170,7 @@ def flow_of(scene: Scene, frame: int, points_xy: FloatArray, parts: NDArray[np.i
     return np.stack(_moved(moves, x, y, parts), axis=1)
 
 
-def _render(scene: Scene, size_hw: tuple[int, int], start: int, stop: int) -> Iterator[SyntheticFrame]:
+def _render(scene: Scene, size_hw: tuple[int, int], start: int, stop: int, motion: bool) -> Iterator[SyntheticFrame]:
     hulls, paint = Hulls.of(scene.parts), _Paint.of(scene)
     outlines = _outlines(scene, start, hulls) if start < stop else None
     for index in range(start, stop):
@@ -184,7 +185,7 @@ def _render(scene: Scene, size_hw: tuple[int, int], start: int, stop: int) -> It
                 picture += paint.picture(_cover(scene, between, size_hw), between, size_hw)
             picture /= SUBFRAMES
         frame = Frame(index, index / scene.fps, _develop(scene, index, picture))
-        flow, occluded = _motion(scene, index, layers.labels_hw, outlines, following)
+        flow, occluded = _motion(scene, index, layers.labels_hw, outlines, following if motion else None)
         annotation = _annotate(scene, index, layers.labels_hw)
         yield SyntheticFrame(
             frame, annotation, flow, occluded, *_amodal(scene, layers), _points_inside(annotation.segmentation)

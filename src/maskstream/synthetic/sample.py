@@ -155,7 +155,7 @@ def _render(
         # Frame 0 is in every scene, because limbs are as wide as they are on the first.
         times = np.array([0, *range(start, stop)], np.float64)
         scene = _scene(sea, actors, times, size_hw[1] / size_hw[0], seed)
-        for index, drawn in enumerate(render(scene, size_hw, start=1), start=start):
+        for index, drawn in enumerate(render(scene, size_hw, start=1, motion=False), start=start):
             yield Frame(index, index / FPS, drawn.frame.image), _annotate(index, drawn.annotation.segmentation)
 
 
@@ -205,7 +205,6 @@ def _scene(sea: list[Region], actors: list[_Actor], times: Times, aspect: float,
         photos=np.zeros((0, 64, 64, 3), np.uint8),
         light_t3=np.ones((len(times), 3), np.float32),
         noise=_NOISE,
-        cuts=tuple(range(1, len(times))),  # nobody asks for flow
         fps=FPS,
         seed=seed + int(times[1]),
     )
