@@ -32,6 +32,7 @@ from .prompts import (
     prompt_id,
 )
 from .proposals import Proposals
+from .samples import Expression, FrameRef, VideoSample
 from .segmentation import FrameAnnotation, FrameSegmentation, Segment, Track
 from .tasks import Task
 
@@ -43,8 +44,10 @@ __all__ = [
     "CategorySet",
     "Event",
     "EventKind",
+    "Expression",
     "Frame",
     "FrameAnnotation",
+    "FrameRef",
     "FrameSegmentation",
     "ImageSegmenter",
     "InputError",
@@ -72,6 +75,7 @@ __all__ = [
     "Track",
     "Video",
     "VideoError",
+    "VideoSample",
     "VideoSegmenter",
     "decode_rle",
     "encode_label_rle",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -83,6 +83,21 @@ class FrameSegmentation:
         """Build from ``bool[N, H, W]`` masks that may overlap."""
         size_hw = (masks_nhw.shape[1], masks_nhw.shape[2])
         return cls(frame_index, size_hw, segments, pack_masks(masks_nhw), revision=revision)
+
+    def selected(self, positions: Sequence[int], segments: tuple[Segment, ...]) -> FrameSegmentation:
+        """Only some segments, described anew; the others are nothing.
+
+        Args:
+            positions: which to keep, ascending, from 0.
+            segments: what to call them, one each.
+        """
+        if isinstance(self.masks, PackedMasks):
+            masks: LabelMap | PackedMasks = PackedMasks(self.masks.bits[list(positions)], self.masks.width)
+        else:
+            number = torch.zeros(len(self.segments) + 1, dtype=torch.int32, device=self.masks.values.device)
+            number[[n + 1 for n in positions]] = torch.arange(1, len(positions) + 1, dtype=torch.int32)
+            masks = LabelMap(number[self.masks.values])
+        return FrameSegmentation(self.frame_index, self.size_hw, segments, masks, revision=self.revision)
 
     @property
     def disjoint(self) -> bool:
