@@ -100,7 +100,7 @@ def _frames(level: Level, seed: int, frames: Sequence[int]) -> Iterator[Syntheti
     height, width = PICTURE_HW
     scene = make_scene(level=level, seed=seed, frames=frames[-1] + 1, aspect=width / height)
     for index in frames:
-        yield from render(scene, PICTURE_HW, start=index, stop=index + 1)
+        yield from render(scene, PICTURE_HW, start=index, stop=index + 1, motion=False)
 
 
 def _crops(frame: SyntheticFrame, side: int) -> Iterator[tuple[NDArray[np.generic], ...]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations
+from collections import Counter
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskstream.synthetic.exact import Affine, Draw, composed, joint, scaled, stack, stay, turned, wave
-from maskstream.synthetic.scene import HALF_PLANES, THINGS, ShapeKind
-from maskstream.synthetic.things import KINDS, Body, Look, Part, capsule, dressed, half_planes
+from maskstream.synthetic.scene import COLOURS, HALF_PLANES, THINGS, ShapeKind
+from maskstream.synthetic.things import KINDS, Body, Colour, Look, Part, capsule, contrast, dressed, half_planes
 from maskstream.synthetic.tiles import TILE, TILES_OF_PATTERN, tiles
 
 RED, BLUE, GREEN = (200, 40, 40), (40, 40, 200), (30, 200, 30)
@@ -96,6 +97,26 @@ def test_every_body_shows_its_pattern_and_its_main_colour(category):
         assert any(
             part.tile == LOOK.tile and (part.colour, part.second) == (RED, BLUE) for part in drawn(category, seed)
         )
+
+
+@CATEGORIES
+def test_no_colour_belongs_to_a_category(category):
+    draw, names, count = Draw(3), list(COLOURS), 60
+    seen: Counter[Colour] = Counter()
+    for seed in range(count):
+        main, second, trim = (COLOURS[name] for name in draw.shuffled(names)[:3])
+        look = dressed(draw, tile=TILE["plain"], main=main, second=second, trim=trim)
+        seen.update({part.colour for part in drawn(category, seed, look)})
+    assert max(seen.values()) < 0.5 * count
+
+
+def test_a_pupil_is_darker_than_its_eye_and_stands_out():
+    for seed, (main, second, trim) in enumerate(permutations(COLOURS.values(), 3)):
+        look = dressed(Draw(seed), tile=TILE["plain"], main=main, second=second, trim=trim)
+        eye, pupil = look.colours["eye"], look.colours["pupil"]
+        assert contrast(eye, pupil) >= 200
+        assert sum(pupil) <= sum(eye)
+        assert max(contrast(eye, main), contrast(pupil, main)) >= 120
 
 
 @CATEGORIES

@@ -66,7 +66,7 @@ class _Actor:
         main, second, limbs = (COLOURS[name] for name in self.colours)
         dark = (main[0] // 2, main[1] // 2, main[2] // 2)
         paints: dict[Paint, Colour] = {
-            "main": main, "flat": main, "second": limbs, "dark": dark, "white": (240, 240, 238), "black": (24, 24, 28)
+            "main": main, "flat": main, "second": limbs, "dark": dark, "eye": (240, 240, 238), "pupil": (24, 24, 28)
         }  # fmt: skip
         return Look(TILE[self.tile], 2.2, paints, second)
 

@@ -18,12 +18,10 @@ from .scene import HALF_PLANES, ShapeKind
 from .tiles import TILE
 
 Colour: TypeAlias = tuple[int, int, int]
-Paint: TypeAlias = Literal["main", "flat", "second", "dark", "ink", "wood", "glass", "cabin", "white", "black"]
+Paint: TypeAlias = Literal["main", "flat", "second", "dark", "ink", "wood", "glass", "cabin", "eye", "pupil"]
 """What a part is painted with: the pattern, or one colour; which colour that is differs between individuals."""
 
 _SIDES = (-1, 1)
-_WHITE, _BLACK = (240, 240, 238), (24, 24, 28)  # of eyes
-_INKS = (_BLACK, (64, 42, 28), (28, 34, 78), (74, 22, 40), (28, 62, 44), (84, 84, 92))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +42,46 @@ class Look:
 
 
 def dressed(draw: Draw, *, tile: int, main: Colour, second: Colour, trim: Colour) -> Look:
-    """A look in two colours and a little of a third.
+    """A look in three colours and their shades.
 
-    Which parts have which is left to chance, so that a car is not known by its black tyres.
+    Which parts have which is left to chance, in the same way for all: a car is not known by its black tyres, nor an
+    octopus by the white of its eyes.
     """
-    ink = draw.choice(_INKS)
-    dark, dusk = (_darker(colour) for colour in (main, second))
+    own = (main, second, trim)
+    # The darker and the lighter shade of a colour are 420 apart, so every colour contrasts with one of them.
+    shades = (second, trim, *(_darker(colour) for colour in own), *(_lighter(colour) for colour in own))
+    accents = [shade for shade in shades if contrast(shade, main) >= 120]
+    one = draw.choice(accents)
+    other = draw.choice([shade for shade in shades if contrast(shade, one) >= 200])
+    pupil, eye = sorted((one, other), key=sum)
     colours: dict[Paint, Colour] = {
         "main": main,
-        "flat": draw.choice((main, main, main, second)),
-        "second": draw.choice((second, second, second, trim, dark)),
-        "dark": draw.choice((dark, dark, dusk, ink, trim)),
-        "ink": draw.choice((ink, ink, dark, dusk)),
-        "wood": draw.choice(((120, 84, 52), ink, dusk, trim, _WHITE)),
-        "glass": draw.choice(((186, 214, 226), (70, 84, 100), trim, _WHITE, ink)),
-        "cabin": draw.choice((_WHITE, trim, second)),
-        "white": _WHITE,
-        "black": _BLACK,
+        "flat": draw.choice((main, main, main, draw.choice(accents))),
+        "second": draw.choice(accents),
+        "dark": draw.choice((_darker(main), draw.choice(accents))),
+        "ink": draw.choice(accents),
+        "wood": draw.choice(accents),
+        "glass": draw.choice(accents),
+        "cabin": draw.choice(accents),
+        "eye": eye,
+        "pupil": pupil,
     }
     return Look(tile, draw.between(1.6, 2.8), colours, second)
+
+
+def contrast(one: Colour, other: Colour) -> int:
+    """How far apart two colours are, from 0 to 765."""
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
 def _darker(colour: Colour) -> Colour:
     red, green, blue = colour
     return (red * 9 // 20, green * 9 // 20, blue * 9 // 20)
+
+
+def _lighter(colour: Colour) -> Colour:
+    red, green, blue = _darker(colour)
+    return (140 + red, 140 + green, 140 + blue)
 
 
 class Part(NamedTuple):
@@ -139,9 +153,9 @@ class Body:
         self._add(ShapeKind.POLYGON, half_planes(corners), stay(), 1.0, at, paint)
 
     def eye(self, x: float, y: float, radius: float, *, at: Affine | None = None) -> None:
-        """White, with a pupil that looks ahead."""
-        self.ellipse(x, y, radius, radius, at=at, paint="white")
-        self.ellipse(x + radius * 0.25, y, radius * 0.6, radius * 0.6, at=at, paint="black")
+        """Light, with a pupil that looks ahead."""
+        self.ellipse(x, y, radius, radius, at=at, paint="eye")
+        self.ellipse(x + radius * 0.25, y, radius * 0.6, radius * 0.6, at=at, paint="pupil")
 
     def _add(
         self, kind: ShapeKind, params: tuple[float, ...], place: Affine, unit: float, at: Affine | None, paint: Paint
@@ -219,7 +233,7 @@ def turtle(draw: Draw, beat: Scalar, body: Body) -> None:
     body.limb((-0.32, 0.0), (-0.46, 0.02 * wave(beat)), (0.04, 0.012), paint="second")
     body.limb((0.3, 0.0), (0.43, 0.015 * wave(beat + 0.2)), (0.07, 0.085), paint="second")
     for side in _SIDES:
-        body.ellipse(0.46, side * 0.055, 0.02, 0.02, paint="black")
+        body.ellipse(0.46, side * 0.055, 0.02, 0.02, paint="pupil")
     body.ellipse(0.0, 0.0, 0.36, wide, paint="dark")
     body.ellipse(0.0, 0.0, 0.31, wide - 0.05)
 
@@ -236,8 +250,8 @@ def octopus(draw: Draw, beat: Scalar, body: Body) -> None:
         body.chain((0.15 * place, -0.03 - 0.03 * abs(place)), joints, (0.065, 0.052, 0.038, 0.014), paint="main")
     body.ellipse(0.0, -0.22, head, head * draw.between(1.1, 1.3))
     for side in _SIDES:
-        body.ellipse(side * 0.09, -0.1, 0.055, 0.065, paint="white")
-        body.ellipse(side * 0.09, -0.085, 0.028, 0.034, paint="black")
+        body.ellipse(side * 0.09, -0.1, 0.055, 0.065, paint="eye")
+        body.ellipse(side * 0.09, -0.085, 0.028, 0.034, paint="pupil")
 
 
 def snake(draw: Draw, beat: Scalar, body: Body) -> None:
@@ -257,7 +271,7 @@ def snake(draw: Draw, beat: Scalar, body: Body) -> None:
         body.limb(spine[step], spine[step + 1], (radii[0], radii[1]), paint="main")
     body.ellipse(0.025, 0.0, 0.085, thick * 1.35, at=nose, paint="flat")
     for side in _SIDES:
-        body.ellipse(0.055, side * 0.036, 0.016, 0.016, at=nose, paint="white")
+        body.ellipse(0.055, side * 0.036, 0.016, 0.016, at=nose, paint="eye")
 
 
 def spider(draw: Draw, beat: Scalar, body: Body) -> None:
@@ -276,7 +290,7 @@ def spider(draw: Draw, beat: Scalar, body: Body) -> None:
     body.ellipse(0.07, 0.0, 0.12, 0.1, paint="flat")
     for side in _SIDES:
         body.limb((0.16, side * 0.03), (0.22, side * 0.02), (0.022, 0.012), paint="ink")
-        body.ellipse(0.13, side * 0.035, 0.02, 0.02, paint="white")
+        body.ellipse(0.13, side * 0.035, 0.02, 0.02, paint="eye")
 
 
 def crab(draw: Draw, beat: Scalar, body: Body) -> None:
@@ -302,8 +316,8 @@ def crab(draw: Draw, beat: Scalar, body: Body) -> None:
         body.limb((side * 0.07, -0.1), (side * 0.09, -0.25), (0.018, 0.014))
     body.ellipse(0.0, 0.03, wide, draw.between(0.17, 0.2))
     for side in _SIDES:
-        body.ellipse(side * 0.09, -0.26, 0.042, 0.042, paint="white")
-        body.ellipse(side * 0.09, -0.255, 0.022, 0.022, paint="black")
+        body.ellipse(side * 0.09, -0.26, 0.042, 0.042, paint="eye")
+        body.ellipse(side * 0.09, -0.255, 0.022, 0.022, paint="pupil")
 
 
 def bird(draw: Draw, beat: Scalar, body: Body) -> None:
@@ -362,7 +376,7 @@ def walker(draw: Draw, beat: Scalar, body: Body) -> None:
         body.ellipse(0.0, 0.0, 0.09, 0.1, at=face, paint="second")
         body.limb((-0.08, -0.05), (0.14, -0.05), (0.022, 0.016), at=face, paint="dark")
         body.ellipse(-0.005, -0.075, 0.085, 0.05, at=face, paint="dark")
-    body.ellipse(0.06, 0.0, 0.013, 0.018, at=face, paint="black")
+    body.ellipse(0.06, 0.0, 0.013, 0.018, at=face, paint="pupil")
 
 
 def _arm(body: Body, shoulder: Point, swing: Scalar, paint: Paint) -> None:
@@ -384,7 +398,7 @@ def car(draw: Draw, beat: Scalar, body: Body) -> None:
                  paint="glass")  # fmt: skip
     body.polygon((middle + 0.02, -0.05), (middle + 0.02, edge), (front - slope - 0.06, edge), (front + 0.03, -0.05),
                  paint="glass")  # fmt: skip
-    body.ellipse(0.47, 0.03, 0.025, 0.035, paint="white")
+    body.ellipse(0.47, 0.03, 0.025, 0.035, paint="glass")
     radius = draw.between(0.1, 0.125)
     for x in (-0.27, 0.27):
         wheel = joint(x, 0.15, beat)

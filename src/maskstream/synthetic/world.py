@@ -19,7 +19,7 @@ from maskstream.types import InputError
 from .exact import Affine, Draw, Scalar, composed, length, moved, scaled, stack, stay, turned, wave
 from .places import FAR_TO_NEAR, FOREGROUNDS, Region, foreground, plain_place, rich_place
 from .scene import COLOURS, HALF_PLANES, STUFF, THINGS, Entity, Parts, Pattern, Scene, ShapeKind
-from .things import KINDS, Body, Kind, Look, Part, away_from_zero, dressed
+from .things import KINDS, Body, Kind, Look, Part, away_from_zero, contrast, dressed
 from .tiles import TILE, TILES_OF_PATTERN, tiles
 
 Level: TypeAlias = Literal["easy", "medium", "hard"]
@@ -230,8 +230,8 @@ def _cast(draw: Draw, rules: Rules) -> list[_Individual]:
         if draw.chance(rules.patterns):
             pattern = draw.choice(("striped", "spotted", "checked"))
         colour = draw.choice(tuple(COLOURS))
-        second = draw.choice([name for name in COLOURS if _contrast(name, colour) >= 200])
-        trim = draw.choice([name for name in COLOURS if _contrast(name, colour) >= 150])
+        second = draw.choice([name for name, rgb in COLOURS.items() if contrast(rgb, COLOURS[colour]) >= 200])
+        trim = draw.choice([name for name, rgb in COLOURS.items() if contrast(rgb, COLOURS[colour]) >= 150])
         light = draw.between(0.88, 1.08)
         main_rgb, second_rgb, trim_rgb = (_lit(COLOURS[name], light) for name in (colour, second, trim))
         tile = draw.choice(TILES_OF_PATTERN[pattern])
@@ -245,10 +245,6 @@ def _cast(draw: Draw, rules: Rules) -> list[_Individual]:
         size = draw.between(*rules.size)
         things.append(_Individual(category, pattern, colour, size, look, draw.integer(0, 1 << 30)))
     return things
-
-
-def _contrast(name: str, other: str) -> int:
-    return sum(abs(a - b) for a, b in zip(COLOURS[name], COLOURS[other], strict=True))
 
 
 def _lit(colour: tuple[int, int, int], light: float) -> tuple[int, int, int]:
