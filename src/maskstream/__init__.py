@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .api import load, segment, step_many
+    from .api import evaluate, load, segment, step_many
+    from .datasets import open_dataset
     from .types import (
         BoxPrompt,
         CategorySet,
@@ -29,10 +30,18 @@ if TYPE_CHECKING:
         TextPrompt,
         Track,
         Video,
+        VideoSample,
     )
     from .video import open_video
 
-_HOME = {"load": "api", "segment": "api", "step_many": "api", "open_video": "video"}
+_HOME = {
+    "evaluate": "api",
+    "load": "api",
+    "open_dataset": "datasets",
+    "open_video": "video",
+    "segment": "api",
+    "step_many": "api",
+}
 
 __all__ = [
     "BoxPrompt",
@@ -48,8 +57,11 @@ __all__ = [
     "TextPrompt",
     "Track",
     "Video",
+    "VideoSample",
     "__version__",
+    "evaluate",
     "load",
+    "open_dataset",
     "open_video",
     "segment",
     "step_many",

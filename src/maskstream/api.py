@@ -1,9 +1,10 @@
-"""The three verbs of the library: load a model, segment a video, step several videos at once."""
+"""The verbs of the library: load a model, segment a video, step several videos at once, score results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from maskstream.types import (
     CategorySet,
@@ -18,6 +19,7 @@ from maskstream.types import (
 )
 
 if TYPE_CHECKING:
+    from maskstream.evaluation.run import Evaluation
     from maskstream.video import VideoSource
 
 DEFAULT_SIZE = 480
@@ -121,6 +123,52 @@ def segment(
     for frame in prefetch(opened):
         yield from session.step(frame)
     yield from session.finish()
+
+
+def evaluate(
+    dataset: str,
+    results: str | Path,
+    *,
+    root: str | Path | None = None,
+    split: str | None = None,
+    task: Task | str | None = None,
+    compat: Literal["official", "paper"] = "official",
+    label_space: str = "own",
+    allow_missing: bool = False,
+    workers: int = 1,
+    intervals: bool = False,
+) -> Evaluation:
+    """Score results against a data set, with the numbers of its official program.
+
+    Args:
+        dataset: its name, as "davis-2017".
+        results: the folder or file of results, or the output folder of ``maskstream predict``.
+        root: the folder the data set is in; not needed for synthetic ones.
+        split: which part; its first when None.
+        task: for data sets that are annotated for several.
+        compat: where they differ, what the official program does or what its paper says.
+        label_space: "own", "object" for everything as one class, or the path of a map of categories.
+        allow_missing: count missing predictions as empty.
+        workers: processes.
+        intervals: find bootstrap intervals too.
+
+    Raises:
+        InputError: something is missing or does not fit; the message names the file, or video and frame.
+    """
+    from maskstream.evaluation.run import Request
+    from maskstream.evaluation.run import evaluate as run
+
+    request = Request(
+        dataset,
+        None if root is None else Path(root),
+        Path(results),
+        split,
+        None if task is None else Task(task),
+        compat,
+        label_space,
+        allow_missing,
+    )
+    return run(request, workers=workers, intervals=intervals)
 
 
 def default_task(prompts: Sequence[Prompt]) -> Task:

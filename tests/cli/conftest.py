@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from maskstream.cli import app
 from maskstream.formats import write_label_png
 from maskstream.synthetic import render_sample
+from maskstream.types import MaskstreamError
 from maskstream.video import VideoWriter
 
 SIZE = (96, 128)
@@ -31,6 +34,23 @@ def run() -> Run:
         return done
 
     return run_command
+
+
+@pytest.fixture(scope="session")
+def call() -> Run:
+    """As ``run``, but in this process: much faster, for commands that start no other and are not killed."""
+
+    def call_command(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [str(word) for word in words]
+        done = CliRunner().invoke(app, command)
+        code, message = done.exit_code, done.stderr
+        if isinstance(done.exception, MaskstreamError):
+            message += f"error: {done.exception}\n"
+        elif done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(command, code, done.stdout, message)
+
+    return call_command
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from maskstream.formats.journal import Journal, JournalWriter, journal_line, parse_line
+from maskstream.formats.journal import Journal, JournalWriter, journal_line, parse_line, read_journal_video
 from maskstream.formats.tracks import index_journal, write_tracks
-from maskstream.types import CategorySet, FrameSegmentation, InputError, LabelMap, Segment, decode_rle
+from maskstream.types import (
+    CategorySet,
+    FrameRef,
+    FrameSegmentation,
+    InputError,
+    LabelMap,
+    Segment,
+    VideoSample,
+    decode_rle,
+)
 
 SIZE = (4, 6)
 
@@ -110,3 +119,26 @@ def test_a_video_without_objects_has_no_annotations(tmp_path):
         writer.write(segmentation(0), 0.0)
     write_tracks(tmp_path / "t.json", index_journal(Journal(tmp_path / "segments.jsonl")), video_name="v")
     assert json.loads((tmp_path / "t.json").read_text())["annotations"] == []
+
+
+def test_a_journal_is_read_as_a_labelled_video_of_the_frames_that_were_segmented(tmp_path):
+    video = VideoSample("clip", tuple(FrameRef(f"{5 * n:05d}") for n in range(4)), video_id=9)
+    masks = torch.tensor([[[1, 1, 0]], [[0, 1, 1]]], dtype=torch.bool)
+    with JournalWriter(tmp_path / "j.jsonl", size_hw=(1, 3)) as writer:
+        for index in (0, 3):
+            segments = (Segment(4, 40, 2, 0.5, True, "a"), Segment(6 + index, 60, None))
+            writer.write(FrameSegmentation.from_masks(index, segments, masks), 0.0)
+    found = read_journal_video(Journal(tmp_path / "j.jsonl"), video)
+    assert [frame.stem for frame in found.frames] == ["00000", "00015"]
+    assert (found.name, found.video_id) == ("clip", 9)
+    last = found.annotation(1).segmentation
+    assert last.frame_index == 1
+    assert last.segments == (Segment(4, 40, 2, 0.5, True, "a"), Segment(9, 60, None))
+    assert torch.equal(last.masks_nhw(), masks)
+
+
+def test_a_journal_of_another_video_is_refused(tmp_path):
+    with JournalWriter(tmp_path / "j.jsonl", size_hw=(1, 3)) as writer:
+        writer.write(FrameSegmentation.from_masks(2, (), torch.zeros((0, 1, 3), dtype=torch.bool)), 0.0)
+    with pytest.raises(InputError, match="speaks of frame 2, but clip has 1"):
+        read_journal_video(Journal(tmp_path / "j.jsonl"), VideoSample("clip", (FrameRef("0"),)))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from maskstream.metrics import vis_ap
 from maskstream.metrics.vis_ap import (
     AREA_RANGES,
     IOU_THRESHOLDS,
@@ -265,6 +266,34 @@ def test_ap_equals_its_definition_on_tiny_videos(seed):
         assert values[name] == pytest.approx(np.mean(found) if found else math.nan, abs=1e-12, nan_ok=True), name
 
 
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_scores_do_not_depend_on_how_much_is_computed_at_once(seed):
+    videos = random_videos(seed)
+    together = evaluated(videos)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_DATA_SETS_AT_ONCE", "_VIDEOS_AT_ONCE", "_CURVE_POINTS_AT_ONCE", "_CODES_AT_ONCE"):
+            patch.setattr(vis_ap, name, 1)
+        apart = evaluated(videos)
+        report, intervals = apart.result(), apart.bootstrap(samples=5)
+    assert report.values == pytest.approx(together.result().values, abs=1e-12, nan_ok=True)
+    assert report.per_video.keys() == together.result().per_video.keys()
+    for video, row in together.result().per_video.items():
+        assert report.per_video[video] == pytest.approx(row, abs=1e-12, nan_ok=True)
+    for name, interval in together.bootstrap(samples=5).items():
+        assert intervals[name] == pytest.approx(interval, abs=1e-12, nan_ok=True)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_the_row_of_a_video_is_what_it_scores_alone(seed):
+    videos = random_videos(seed)
+    rows = evaluated(videos).result().per_video
+    for video in videos:
+        alone = evaluated([video]).result().values
+        assert rows[str(video[0])] == pytest.approx(alone, abs=1e-12, nan_ok=True)
+
+
 @settings(max_examples=60, deadline=None)
 @given(seeds)
 def test_tube_iou_counts_pixels_and_equals_the_loop_over_pairs(seed):
@@ -288,6 +317,25 @@ def loop_over_frames(one: Masks, other: Masks) -> float:
         if present:
             union += int(coco_mask.area(coco_mask.merge(present)))
     return shared / union if union else 0.0
+
+
+def test_tubes_of_more_pixels_than_an_integer_holds_are_counted_exactly():
+    side, frames = 50_000, 3
+    size = [side, side]
+
+    def tube(*counts: int) -> Masks:
+        code = coco_mask.frPyObjects({"size": size, "counts": [*counts, side**2 - sum(counts)]}, *size)
+        return [RLE(size=size, counts=code["counts"].decode("ascii"))] * frames
+
+    iou = tube_iou([tube(10**9, 10**9), tube(0, 1)], [tube(10**9 + 1, 10**9 + 6), tube(0, side**2)])
+    assert iou[0].tolist() == [(10**9 - 1) / (10**9 + 7), 10**9 / side**2]
+    assert iou[1].tolist() == [0.0, 1 / side**2]
+
+
+def test_tubes_without_a_mask_share_nothing():
+    assert tube_iou([[None, None]], [[None, None]]).tolist() == [[0.0]]
+    assert tube_iou([[None, None], full(3)], [[None, None]]).tolist() == [[0.0], [0.0]]
+    assert tube_iou([[]], [[]]).tolist() == [[0.0]]
 
 
 def test_hundreds_of_masks_can_be_compared_at_once():
@@ -385,6 +433,20 @@ def test_only_a_hundred_predictions_of_a_video_and_category_count():
     assert values.per_class["dog"]["AR100"] == 1.0
     pooled = evaluated([(1, truth, [*junk, hidden])], class_agnostic=True).result()
     assert pooled.values["AR100"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "better, expected_recalls",
+    [
+        pytest.param(0, (1.0, 1.0, 1.0), id="the best one"),
+        pytest.param(9, (0.0, 1.0, 1.0), id="the tenth"),
+        pytest.param(10, (0.0, 0.0, 1.0), id="the eleventh"),
+    ],
+)
+def test_recall_looks_at_the_best_one_ten_and_hundred(better, expected_recalls):
+    junk = [PredictedTube(full(10), 1, 0.9)] * better
+    values = evaluated([(1, [TrueTube(full(3), 1)], [PredictedTube(full(3), 1, 0.5), *junk])]).result().values
+    assert (values["AR1"], values["AR10"], values["AR100"]) == expected_recalls
 
 
 def test_without_categories_any_category_will_do():
@@ -487,6 +549,12 @@ def test_intervals_and_a_row_a_video_come_with_the_result():
         ),
         pytest.param(
             [TrueTube(full(3), 9)], [], r"video 4: category 9 is not in the label space 'custom'", id="category"
+        ),
+        pytest.param(
+            [TrueTube(full(3), 1)],
+            [PredictedTube([None, RLE(size=[10, 10], counts="X1")], 1, 0.5)],
+            "video 4: frame 1: a run-length code is damaged: its runs do not make the 100 pixels",
+            id="another number of pixels",
         ),
         pytest.param([], [PredictedTube(full(3), 1, math.nan)], "video 4: .* has the score nan", id="score"),
         pytest.param([TrueTube(full(3), 1, False, [1.0])], [], "video 4: a tube has 2 masks but 1 areas", id="areas"),

@@ -30,24 +30,22 @@ from maskstream.metrics import (
     ViposegObject,
 )
 from maskstream.metrics.vos import VOID_ID
-from maskstream.synthetic.layouts import (
-    LabelledFrame,
-    LabelledVideo,
-    synthetic_videos,
-    video_seed,
-    write_dataset,
-)
+from maskstream.synthetic.layouts import write_dataset
 from maskstream.synthetic.scene import WORLD
+from maskstream.synthetic.videos import synthetic_videos, video_seed
 from maskstream.types import (
     RLE,
     CategorySet,
+    Expression,
     FrameAnnotation,
+    FrameRef,
     FrameSegmentation,
     InputError,
     LabelMap,
     OutputError,
     Segment,
     Task,
+    VideoSample,
     decode_rle,
     encode_rle,
 )
@@ -84,20 +82,25 @@ def annotated(index: int, ids: Ids) -> FrameAnnotation:
     return FrameAnnotation(segmentation, void=torch.from_numpy(ids == 0))
 
 
-def handmade() -> Iterator[LabelledVideo]:
+def handmade() -> Iterator[VideoSample]:
     for number, shift in enumerate((0, 3)):
-        frames = []
-        for index in range(FRAMES):
-            ids = ids_of_frame(index, shift=shift)
-            points = {int(n): tuple(np.argwhere(ids == n)[0][::-1].tolist()) for n in (3, 5, 7) if (ids == n).any()}
-            image = np.full((*SIZE, 3), 30 * number + index, np.uint8)
-            frames.append(LabelledFrame(image, annotated(index, ids), points))
-        yield LabelledVideo(
-            f"v{number}", SIZE, 24.0, frames, lambda: [(3, "the fish"), (3, "the thing"), (5, "the boat")]
-        )
+
+        def read(index: int, shift: int = shift) -> FrameAnnotation:
+            return annotated(index, ids_of_frame(index, shift=shift))
+
+        def picture(index: int, number: int = number) -> NDArray[np.uint8]:
+            return np.full((*SIZE, 3), 30 * number + index, np.uint8)
+
+        said = {
+            "0": Expression("the fish", (3,)),
+            "1": Expression("the thing", (3,)),
+            "2": Expression("the boat", (5,)),
+        }
+        frames = tuple(FrameRef(f"{index:05d}") for index in range(FRAMES))
+        yield VideoSample(f"v{number}", frames, read, picture, read_expressions=said.copy, fps=24.0)
 
 
-def rendered() -> Iterator[LabelledVideo]:
+def rendered() -> Iterator[VideoSample]:
     return synthetic_videos(level="hard", seed=3, videos=2, frames=6, size_hw=(48, 86))
 
 
@@ -174,11 +177,11 @@ def test_davis_numbers_the_things_of_the_first_frame(truth_of):
             assert np.array_equal(mask, (ids == 3) * 1 + (ids == 5) * 2)
 
 
-def test_davis_unsupervised_makes_things_that_come_later_void(truth_of):
+def test_davis_unsupervised_makes_void_and_things_that_come_later_void(truth_of):
     root = truth_of(Task.UVOS)
     for index, ids in enumerate(truth_ids("v1")):
         mask = png(root / "Annotations_unsupervised" / "480p" / "v1" / f"{index:05d}.png", mode="P")
-        assert np.array_equal(mask, (ids == 3) * 1 + (ids == 5) * 2 + (ids == 7) * 255)
+        assert np.array_equal(mask, (ids == 3) * 1 + (ids == 5) * 2 + np.isin(ids, (0, 7)) * 255)
 
 
 def test_youtube_vis_lists_things_with_codes_areas_and_boxes(truth_of):
@@ -240,8 +243,8 @@ def test_vspw_has_classes_from_1_and_void_255(truth_of):
     assert (root / "val.txt").read_text() == "v0\nv1\n"
     value = CATEGORY | {0: 255}
     for index, ids in enumerate(truth_ids("v0")):
-        assert (root / "data" / "v0" / "origin" / f"{index:08d}.jpg").is_file()
-        mask = png(root / "data" / "v0" / "mask" / f"{index:08d}.png", mode="P")
+        assert (root / "data" / "v0" / "origin" / f"{index:05d}.jpg").is_file()
+        mask = png(root / "data" / "v0" / "mask" / f"{index:05d}.png", mode="P")
         assert np.array_equal(mask, np.vectorize(value.__getitem__)(ids))
 
 
@@ -489,7 +492,7 @@ def test_truth_given_as_results_scores_perfectly(written, task):
 
 
 def test_a_data_set_that_fails_leaves_nothing_behind(tmp_path):
-    def breaks() -> Iterator[LabelledVideo]:
+    def breaks() -> Iterator[VideoSample]:
         yield next(handmade())
         raise InputError("no more")
 
@@ -537,7 +540,9 @@ def test_a_smaller_set_is_the_beginning_of_a_larger_one_and_frames_are_counted_o
         rendered = synthetic_videos(
             level="easy", seed=1, videos=videos, frames=frames, size_hw=(24, 42), on_frame=done.append
         )
-        return [encode_rle(f.annotation.segmentation.masks_nhw()) for video in rendered for f in video.frames]
+        return [
+            encode_rle(video.annotation(n).segmentation.masks_nhw()) for video in rendered for n in range(len(video))
+        ]
 
     assert codes(2, 2)[:2] == codes(1, 2)
     assert done == [1, 2, 3, 4, 1, 2]

@@ -10,8 +10,12 @@ import typer
 from maskstream._version import __version__
 
 from .console import exit_on_user_error
+from .convert import convert
+from .datasets import datasets
 from .doctor import doctor
+from .evaluate import evaluate
 from .info import info
+from .predict import predict
 from .sample import sample
 from .segment import segment
 from .synth import synth
@@ -42,7 +46,7 @@ def _common(
     """Options before the subcommand."""
 
 
-for _command in (segment, info, sample, synth, textures, doctor):
+for _command in (segment, predict, evaluate, convert, datasets, info, sample, synth, textures, doctor):
     app.command()(_command)
 
 

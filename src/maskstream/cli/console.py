@@ -48,12 +48,16 @@ def _show_warning(
         typer.echo(f"warning: {message}", err=True)
 
 
-class _FramesPerSecond(ProgressColumn):
-    """Frames a second over this run."""
+class _Rate(ProgressColumn):
+    """Frames, or whatever is counted, a second over this run."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self._what = what
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} frames/s", style="progress.data.speed")
+        return Text("" if speed is None else f"{speed:.1f} {self._what}s/s", style="progress.data.speed")
 
 
 class FrameProgress:
@@ -63,12 +67,14 @@ class FrameProgress:
         label: what is going on.
         total: frames to come, or None when unknown.
         quiet: show nothing.
+        what: is counted, instead of frames.
     """
 
     _SECONDS_BETWEEN_LINES = 5.0
 
-    def __init__(self, label: str, *, total: int | None, quiet: bool) -> None:
+    def __init__(self, label: str, *, total: int | None, quiet: bool, what: str = "frame") -> None:
         self._label = label
+        self._what = what
         self._total = total
         self._quiet = quiet
         self._console = Console(stderr=True)
@@ -82,7 +88,7 @@ class FrameProgress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                _FramesPerSecond(),
+                _Rate(self._what),
                 TimeRemainingColumn(),
                 console=self._console,
             )
@@ -94,10 +100,11 @@ class FrameProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, done: int) -> None:
-        """Say that so many frames are finished."""
+    def update(self, done: int, total: int | None = None) -> None:
+        """Say that so many frames are finished, and how many there are once that is known."""
+        self._total = self._total if total is None else total
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done)
+            self._bar.update(self._bar.task_ids[0], completed=done, total=self._total)
             return
         now = time.monotonic()
         if self._first is None:
@@ -108,4 +115,4 @@ class FrameProgress:
         rate = (done - self._first) / max(now - self._began, 1e-9)
         of_total = f" of {self._total}" if self._total else ""
         left = f", {(self._total - done) / rate:.0f} s left" if self._total and rate and done < self._total else ""
-        typer.echo(f"{self._label}: frame {done}{of_total}, {rate:.1f} frames/s{left}", err=True)
+        typer.echo(f"{self._label}: {self._what} {done}{of_total}, {rate:.1f} {self._what}s/s{left}", err=True)

@@ -11,6 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import INTERRUPTED, FrameProgress
+from .options import (
+    AsJson,
+    Debug,
+    MinScore,
+    Model,
+    Overwrite,
+    Propagator,
+    Quiet,
+    Schedule,
+    Seed,
+    Segmenter,
+    parse_task,
+)
 from .prompts import BOX_HELP, MASK_HELP, POINT_HELP, SCRIBBLE_HELP, parse_prompts, parse_removals
 
 if TYPE_CHECKING:
@@ -19,7 +32,6 @@ if TYPE_CHECKING:
 
 _PROMPTS = "What to follow"
 _VIDEO = "Which frames"
-_MODEL = "How"
 
 
 def segment(
@@ -54,25 +66,20 @@ def segment(
         str | None,
         typer.Option(metavar="WxH@FPS", help="Standard input is raw RGB frames.", rich_help_panel=_VIDEO),
     ] = None,
-    model: Annotated[str, typer.Option(help="The system.", rich_help_panel=_MODEL)] = "deva",
-    segmenter: Annotated[str, typer.Option(help="What finds objects by itself.", rich_help_panel=_MODEL)] = "motion",
-    propagator: Annotated[str, typer.Option(help="What carries masks onward.", rich_help_panel=_MODEL)] = "flow",
-    schedule: Annotated[
-        str,
-        typer.Option(help="Believe what frames agree on (semi-online) or at once (online).", rich_help_panel=_MODEL),
-    ] = "semi-online",
-    size: Annotated[int, typer.Option(min=64, help="Short side masks are carried at.", rich_help_panel=_MODEL)] = 480,
+    model: Model = "deva",
+    segmenter: Segmenter = "motion",
+    propagator: Propagator = "flow",
+    schedule: Schedule = "semi-online",
+    size: Annotated[int, typer.Option(min=64, help="Short side masks are carried at.", rich_help_panel="How")] = 480,
     max_objects: Annotated[
-        int | None, typer.Option(min=1, help="Most objects found by itself.", rich_help_panel=_MODEL)
+        int | None, typer.Option(min=1, help="Most objects found by itself.", rich_help_panel="How")
     ] = None,
-    min_score: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Ignore found objects below it.", rich_help_panel=_MODEL)
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="For models with random parts.", rich_help_panel=_MODEL)] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start a run in this folder anew.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    min_score: MinScore = 0.0,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Segment a video: follow what you point at, or everything that moves.
 
@@ -83,15 +90,12 @@ def segment(
     from maskstream.api import default_task, load
     from maskstream.engine import file_digest, library_versions, segment_to_folder, source_identity
     from maskstream.sinks.folder import RunFolder
-    from maskstream.types import InputError, Task
+    from maskstream.types import InputError
     from maskstream.video import open_video
 
     prompts = parse_prompts(masks=mask or [], boxes=box or [], points=point or [], scribbles=scribble or [])
     removals = parse_removals(remove or [])
-    try:
-        wanted = Task(task) if task else default_task(prompts)
-    except ValueError:
-        raise InputError(f"unknown task {task!r}; known: {', '.join(t.value for t in Task)}") from None
+    wanted = parse_task(task) if task else default_task(prompts)
     system = load(
         model,
         segmenter=segmenter,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import FrameProgress
+from .options import Debug, Quiet, parse_task
 
 if TYPE_CHECKING:
     from maskstream.synthetic.world import Level
@@ -34,8 +35,8 @@ def synth(
     as_predictions: Annotated[
         bool, typer.Option("--as-predictions", help="Write the truth as results: what a perfect system hands in.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Render a data set with its whole truth, in the layout of the benchmark of a task.
 
@@ -43,18 +44,16 @@ def synth(
     for pet and owvs, VIPOSeg for pvos. The same seed gives the same videos, for every task, on every machine.
     """
     del debug
-    from maskstream.synthetic.layouts import synthetic_videos, write_dataset
+    from maskstream.synthetic.layouts import write_dataset
     from maskstream.synthetic.named import FRAMES, VIDEOS, named_set
     from maskstream.synthetic.textures_pack import load_textures
-    from maskstream.types import InputError, Task
+    from maskstream.synthetic.videos import synthetic_videos
+    from maskstream.types import InputError
 
     if (task is None) == (name is None):
         raise InputError("say either --task, or the --name of a frozen set, which has its task in it")
     named = None if name is None else named_set(name)
-    try:
-        wanted = Task(task) if named is None else named.task
-    except ValueError:
-        raise InputError(f"unknown task {task!r}; known: {', '.join(t.value for t in Task)}") from None
+    wanted = parse_task(task or "") if named is None else named.task
     if named is not None:
         videos, frames = VIDEOS, FRAMES
     total = videos * frames

@@ -79,6 +79,7 @@ class DatasetInfo:
         results: the layout of results, one a line.
         read: opens it.
         notes: traps, a sentence each.
+        open_splits: splits are lists in the folder, and any other list there is one too.
     """
 
     name: str
@@ -92,6 +93,7 @@ class DatasetInfo:
     results: str
     read: Reader = field(repr=False)
     notes: tuple[str, ...] = ()
+    open_splits: bool = False
 
     def open(self, root: Path, split: str | None = None) -> Dataset:
         """Open a split; the first one if none is named.
@@ -99,7 +101,7 @@ class DatasetInfo:
         Raises:
             InputError: there is no such split, or it is not found in this folder.
         """
-        if split is not None and split not in self.splits:
+        if split is not None and split not in self.splits and not self.open_splits:
             raise InputError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
         if not root.exists():
             raise InputError(f"there is no {root}: name the folder that holds {self.title}")

@@ -81,6 +81,10 @@ class Protocol(ABC, Generic[DatasetT]):
             videos: in the order of the data set; ``expressions`` and ``video_id`` are those of the data set.
         """
 
+    def answers(self, video: VideoSample) -> VideoSample:
+        """The truth of a video as a prediction: what a perfect system would hand to `write_results`."""
+        return video
+
     def sequences(self, video: VideoSample) -> list[str]:
         """The sequences of a video in `Results`: itself, or one for every expression."""
         return [video.name]

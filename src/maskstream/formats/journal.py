@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from maskstream.types import RLE, FrameSegmentation, InputError, Segment, rle_area, rle_box_xywh
+from maskstream.types import (
+    RLE,
+    FrameAnnotation,
+    FrameSegmentation,
+    InputError,
+    Segment,
+    VideoSample,
+    decode_rle,
+    rle_area,
+    rle_box_xywh,
+)
 
 from .lines import LineWriter, json_line, read_header, read_lines
 
@@ -132,3 +142,41 @@ class Journal:
             for position in positions:
                 file.seek(position)
                 yield parse_line(file.readline())
+
+
+def read_journal_video(journal: Journal, video: VideoSample) -> VideoSample:
+    """What a journal says of a video, as a labelled video: the frames that were segmented, by their names.
+
+    Args:
+        journal: of the video; ``Frame.index`` is the position in ``video.frames``.
+        video: gives names, expressions and numbers; its own labels are left behind.
+
+    Raises:
+        InputError: the journal speaks of a frame that the video has not.
+    """
+    position_of: dict[int, int] = {}
+    for position, frame in journal.with_positions():
+        if not 0 <= frame.frame_index < len(video):
+            raise InputError(f"{journal.path} speaks of frame {frame.frame_index}, but {video.name} has {len(video)}")
+        position_of[frame.frame_index] = position  # a later line of the same frame replaces the earlier
+    indices = sorted(position_of)
+
+    def read(index: int) -> FrameAnnotation:
+        frame = next(journal.read_at(iter([position_of[indices[index]]])))
+        return FrameAnnotation(segmentation_of(frame, journal.size_hw, frame_index=index))
+
+    return replace(
+        video,
+        frames=tuple(video.frames[index] for index in indices),
+        read_annotation=read,
+        read_image=None,
+        read_prompts=None,
+        read_tracks=None,
+    )
+
+
+def segmentation_of(frame: JournalFrame, size_hw: tuple[int, int], *, frame_index: int) -> FrameSegmentation:
+    """The segmentation that was written as a line, under the number it is to have."""
+    segments = tuple(seen.segment for seen in frame.segments)
+    masks_nhw = decode_rle([seen.rle for seen in frame.segments], size_hw)
+    return FrameSegmentation.from_masks(frame_index, segments, masks_nhw, revision=frame.revision)

@@ -22,8 +22,11 @@ from maskstream.types import (
     rle_area,
 )
 from maskstream.types.samples import JPEG_QUALITY
+from maskstream.video.images import read_image
 
 from .palette import davis_palette
+
+KIND_OF_SUFFIX = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 
 VOID = 255
 """What is no class and no object in 8-bit pictures."""
@@ -49,24 +52,27 @@ def painted(annotation: FrameAnnotation, values: Sequence[int]) -> Ids:
 
 
 def write_picture(path: Path, video: VideoSample, index: int) -> bool:
-    """Write a frame of a video as ``path``, whose suffix is ``.jpg``; a JPEG file is copied as it is.
+    """Write a frame of a video as ``path``, a JPEG or PNG by its suffix; a file of that kind is copied as it is.
 
     Returns:
         Whether there was a picture: a video read from annotations alone has none.
     """
-    image = video.frames[index].image
-    if video.read_image is not None:
-        write_jpeg(path, video.read_image(index), quality=video.jpeg_quality)
-        return True
-    if image is None or not image.exists():
+    source = video.frames[index].image
+    if video.read_image is None and (source is None or not source.exists()):
         return False
-    if image.suffix.lower() in (".jpg", ".jpeg"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(image, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if video.read_image is not None:
+        image = video.read_image(index)
     else:
-        from maskstream.video.images import read_image
-
-        write_jpeg(path, read_image(image), quality=video.jpeg_quality)
+        assert source is not None
+        if KIND_OF_SUFFIX.get(source.suffix.lower()) == KIND_OF_SUFFIX[path.suffix]:
+            shutil.copyfile(source, path)
+            return True
+        image = read_image(source)
+    if KIND_OF_SUFFIX[path.suffix] == "PNG":
+        save_png(path, Image.fromarray(image))
+    else:
+        write_jpeg(path, image, quality=video.jpeg_quality)
     return True
 
 

@@ -9,13 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
-from maskstream.types import OBJECT, RLE, CategorySet, FrameAnnotation, FrameSegmentation, InputError
+from maskstream.types import (
+    OBJECT,
+    RLE,
+    CategorySet,
+    FrameAnnotation,
+    FrameSegmentation,
+    InputError,
+    RunLengthError,
+    Runs,
+    decode_runs,
+)
 
 from .accumulator import Accumulator, Scores, WithoutPrediction
 from .additive import ratios
@@ -30,8 +40,15 @@ RECALLS: FloatArray = np.linspace(0.0, 1.0, 101)
 AREA_RANGES = ((0.0, 1e10), (0.0, 128.0**2), (128.0**2, 256.0**2), (256.0**2, 1e10))
 """All, small, medium and large, in pixels of an average frame; both ends belong to a range."""
 
+VALUES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
 MAX_PREDICTIONS = 100
-_AT_ONCE = 100  # resampled data sets; bounds memory
+# How much is computed by one call; bounds memory.
+_DATA_SETS_AT_ONCE = 100
+_VIDEOS_AT_ONCE = 20
+_CURVE_POINTS_AT_ONCE = 2**16
+_CODES_AT_ONCE = 256
+
 _ALMOST_ONE = 1 - 1e-10
 _SPACING = float(np.spacing(1.0))
 WRONG, RIGHT, IGNORED = 0, 1, 2
@@ -99,21 +116,10 @@ def tube_iou(predicted: Sequence[Masks], truth: Sequence[Masks]) -> FloatArray:
         ``float64[D, G]``; 0 where both tubes are empty.
 
     Raises:
-        InputError: tubes differ in length, or masks in size.
+        InputError: tubes differ in length, or masks in size; a run-length code is damaged.
     """
     check_tubes([*predicted, *truth])
-    return _tube_iou(predicted, truth, frame_areas(predicted), frame_areas(truth))
-
-
-def frame_areas(tubes: Sequence[Masks]) -> IntArray:
-    """Pixels of every tube on every frame: ``int64[N, T]``, 0 where there is no mask."""
-    areas_nt = np.zeros((len(tubes), len(tubes[0]) if tubes else 0), dtype=np.int64)
-    present = [(n, t) for n, masks in enumerate(tubes) for t, code in enumerate(masks) if code is not None]
-    # pycocotools refuses more than 255 masks at once under NumPy 2.
-    for first in range(0, len(present), 255):
-        some = present[first : first + 255]
-        areas_nt[tuple(np.array(some).T)] = coco_mask.area([tubes[n][t] for n, t in some])
-    return areas_nt
+    return _compare(predicted, truth, np.ones((len(predicted), len(truth)), dtype=bool)).iou_dg
 
 
 def check_tubes(tubes: Sequence[Masks]) -> None:
@@ -157,12 +163,12 @@ def match_tubes(
         ``int64[thresholds, D]``, the position of the ground truth, or -1.
     """
     match_td = np.full((len(thresholds), len(iou_dg)), -1, dtype=np.int64)
-    lowest = min(thresholds.min(), _ALMOST_ONE)
+    lowest = min(*thresholds.tolist(), _ALMOST_ONE)
     rows = [(d, row) for d, row in enumerate(iou_dg.tolist()) if max(row, default=0.0) >= lowest]
     if not rows:
         return match_td
-    order = np.argsort(ignored_g, kind="stable").tolist()
     ignored, crowd = ignored_g.tolist(), crowd_g.tolist()
+    order = sorted(range(len(ignored)), key=ignored.__getitem__)
     for match_d, threshold in zip(match_td, thresholds.tolist(), strict=True):
         taken: set[int] = set()
         for d, row in rows:
@@ -200,22 +206,25 @@ def judge(
     Returns:
         ``int8[areas, thresholds, D]`` and the number of ground truths that count, ``int64[areas]``.
     """
-    outcomes_atd = np.zeros((len(area_ranges), len(IOU_THRESHOLDS), len(areas_d)), dtype=np.int8)
-    truths_a = np.zeros(len(area_ranges), dtype=np.int64)
-    matches: dict[bytes, IntArray] = {}  # ranges that ignore the same ground truths match alike
-    for a, (low, high) in enumerate(area_ranges):
-        ignored_g = crowd_g | (areas_g < low) | (areas_g > high)
-        key = ignored_g.tobytes()
+    low_a1, high_a1 = np.array(area_ranges, dtype=np.float64).T[:, :, None]
+    ignored_ag = crowd_g | (areas_g < low_a1) | (areas_g > high_a1)
+    outside_ad = (areas_d < low_a1) | (areas_d > high_a1)
+    # Ranges that put the same ground truths last match alike; none is last where all are ignored.
+    last_ag = ignored_ag & ~ignored_ag.all(axis=1, keepdims=True)
+    matches: dict[bytes, IntArray] = {}
+    match_atd = np.empty((len(area_ranges), len(IOU_THRESHOLDS), len(areas_d)), dtype=np.int64)
+    for match_td, last_g in zip(match_atd, last_ag, strict=True):
+        key = last_g.tobytes()
         if key not in matches:
-            matches[key] = match_tubes(iou_dg, ignored_g=ignored_g, crowd_g=crowd_g)
-        match_td = matches[key]
-        outside_d = (areas_d < low) | (areas_d > high)
-        unmatched_d = np.where(outside_d, IGNORED, WRONG)
-        # The last entry is never looked up by a match; it lets -1 be an index when there is no ground truth.
-        matched_td = np.where(np.append(ignored_g, False)[match_td], IGNORED, RIGHT)
-        outcomes_atd[a] = np.where(match_td >= 0, matched_td, unmatched_d)
-        truths_a[a] = np.count_nonzero(~ignored_g)
-    return outcomes_atd, truths_a
+            matches[key] = match_tubes(iou_dg, ignored_g=last_g, crowd_g=crowd_g)
+        match_td[:] = matches[key]
+    unmatched_ad = np.where(outside_ad, IGNORED, WRONG)
+    # The last entry belongs to -1, and is not used.
+    matched_ag = np.full((len(area_ranges), len(areas_g) + 1), RIGHT)
+    matched_ag[:, :-1][ignored_ag] = IGNORED
+    matched_atd = matched_ag[np.arange(len(area_ranges))[:, None, None], match_atd]
+    outcomes_atd: Outcomes = np.where(match_atd < 0, unmatched_ad[:, None], matched_atd).astype(np.int8)
+    return outcomes_atd, (~ignored_ag).sum(axis=1)
 
 
 def average_precision(
@@ -236,31 +245,30 @@ def average_precision(
     Returns:
         ``float64[S, thresholds]``; nan without ground truth.
     """
-    ap_st = np.zeros((len(weights_sv), len(outcomes_td)))
-    ap_st[truths_s == 0] = math.nan
-    if not (outcomes_td == RIGHT).any() or not truths_s.any():
-        return ap_st
+    ap_ts = np.zeros((len(outcomes_td), len(weights_sv)))
     order = np.argsort(-scores_d, kind="stable")
     # How many of the 101 recalls are reached with so many right predictions.
-    found_k = np.arange(truths_s.max() + 1)
+    found_k = np.arange(truths_s.max(initial=0) + 1)
     reached_ks = np.searchsorted(RECALLS, found_k[:, None] / np.maximum(1, truths_s), side="right")
-    same_as: dict[bytes, int] = {}  # thresholds between which no IoU lies
-    for t, outcome_d in enumerate(outcomes_td[:, order]):
-        before = same_as.setdefault(outcome_d.tobytes(), t)
-        counted = (outcome_d != IGNORED).nonzero()[0]
-        right = (outcome_d[counted] == RIGHT).nonzero()[0]
-        if before < t or not len(right):
-            ap_st[:, t] = ap_st[:, before]
+    at_once = max(1, _CURVE_POINTS_AT_ONCE // max(1, len(order) * len(weights_sv)))
+    for first in range(0, len(outcomes_td), at_once):
+        outcomes_cd = outcomes_td[first : first + at_once, order]
+        right_cd = outcomes_cd == RIGHT
+        # Right at any of these thresholds: where a prediction is wrong, no recall is gained.
+        right_r = right_cd.any(axis=0).nonzero()[0]
+        if not len(right_r):
             continue
-        weights_ds = weights_sv.T[video_d[order[counted[: right[-1] + 1]]]]
-        starts = np.concatenate([[0], right[:-1] + 1])
-        counted_rs = np.add.reduceat(weights_ds, starts, axis=0).cumsum(axis=0)
-        found_rs = weights_ds[right].cumsum(axis=0)
-        precision_rs = found_rs / (counted_rs + _SPACING)
-        envelope_rs = np.maximum.accumulate(precision_rs[::-1], axis=0)[::-1]
-        reached_rs = reached_ks[found_rs.astype(np.intp), np.arange(len(truths_s))]
-        reached_rs[1:] -= reached_rs[:-1].copy()
-        ap_st[:, t] = np.where(truths_s > 0, (envelope_rs * reached_rs).sum(axis=0) / len(RECALLS), math.nan)
+        starts = np.concatenate([[0], right_r[:-1] + 1])
+        weights_ds = weights_sv.T[video_d[order[: right_r[-1] + 1]]]
+        counted_cds = (outcomes_cd[:, : len(weights_ds), None] != IGNORED) * weights_ds
+        counted_crs = np.add.reduceat(counted_cds, starts, axis=1).cumsum(axis=1)
+        found_crs = (right_cd[:, right_r, None] * weights_ds[right_r]).cumsum(axis=1)
+        precision_crs = found_crs / (counted_crs + _SPACING)
+        envelope_crs = np.maximum.accumulate(precision_crs[:, ::-1], axis=1)[:, ::-1]
+        reached_crs = reached_ks[found_crs.astype(np.intp), np.arange(len(truths_s))]
+        reached_crs[:, 1:] -= reached_crs[:, :-1].copy()
+        ap_ts[first : first + at_once] = (envelope_crs * reached_crs).sum(axis=1) / len(RECALLS)
+    ap_st: FloatArray = np.where(truths_s > 0, ap_ts, math.nan).T
     return ap_st
 
 
@@ -334,8 +342,8 @@ class VideoInstanceAP(Accumulator[OpenVideo, VisSummary, None]):
             length: frames of the video, to be compared with the tubes.
 
         Raises:
-            InputError: tubes and video differ in length or size, a category is unknown, a score is not a number, or
-                the video came before; the message names the video.
+            InputError: tubes and video differ in length or size, a run-length code is damaged, a category is unknown,
+                a score is not a number, or the video came before; the message names the video.
         """
         sequence_id = str(video_id)
         if sequence_id in self._summaries or sequence_id in self._open:
@@ -381,34 +389,48 @@ class VideoInstanceAP(Accumulator[OpenVideo, VisSummary, None]):
 
     def resample(self, summaries: Mapping[str, VisSummary], weights_sn: FloatArray) -> list[Scores]:
         """The values of S data sets that hold each of the N videos so and so often."""
-        classes = self._classes(summaries)
+        classes = self._classes(summaries).values()
         order = _order(summaries)
         drawn: list[Scores] = []
-        for first in range(0, len(weights_sn), _AT_ONCE):
-            some_sv = weights_sn[first : first + _AT_ONCE, order]
-            drawn += _means([_class_scores(one, some_sv) for one in classes.values()])
+        for first in range(0, len(weights_sn), _DATA_SETS_AT_ONCE):
+            some_sv = weights_sn[first : first + _DATA_SETS_AT_ONCE, order]
+            scores_csv = np.array([_class_scores(one, some_sv) for one in classes])
+            means_sv = _mean_over_classes(scores_csv.reshape(-1, len(some_sv), len(VALUES)))
+            drawn += [_named(row) for row in means_sv.tolist()]
         return drawn
+
+    def video_rows(self, summaries: Mapping[str, VisSummary]) -> dict[str, Scores]:
+        """A row a video: data sets of one video each, some at once."""
+        names, rows = list(summaries), dict[str, Scores]()
+        for first in range(0, len(names), _VIDEOS_AT_ONCE):
+            some = {name: summaries[name] for name in names[first : first + _VIDEOS_AT_ONCE]}
+            rows |= zip(some, self.resample(some, np.eye(len(some))), strict=True)
+        return rows
 
     def class_rows(self, summaries: Mapping[str, VisSummary]) -> dict[str, Scores]:
         """A row a category; none when categories are pooled."""
-        whole = np.ones((1, len(summaries)))
-        classes = {} if self.class_agnostic else self._classes(summaries)
-        return {name: _means([_class_scores(one, whole)])[0] for name, one in classes.items()}
+        if self.class_agnostic:
+            return {}
+        whole, classes = np.ones((1, len(summaries))), self._classes(summaries)
+        rows = {category: _class_scores(one, whole)[0].tolist() for category, one in classes.items()}
+        undefined = [math.nan] * len(VALUES)
+        return {category.name: _named(rows.get(category.id, undefined)) for category in self.categories.categories}
 
     def precision_by_threshold(self) -> FloatArray:
         """AP at each of the ten IoU thresholds: ``float64[10]``, over all videos that have ended; nan if undefined."""
         whole = np.ones((1, len(self._summaries)))
-        classes = self._classes(self._summaries).values()
-        ap_st = _mean_over_classes(np.stack([_class_scores(one, whole).ap_ast[0] for one in classes]))
-        return ap_st.reshape(-1)
+        ap_ct = [
+            average_precision(one.outcomes_atd[0], one.scores_d, one.video_d, whole, whole @ one.truths_va[:, 0])
+            for one in self._classes(self._summaries).values()
+        ]
+        return _mean_over_classes(np.array(ap_ct).reshape(-1, len(IOU_THRESHOLDS)))
 
-    def _classes(self, summaries: Mapping[str, VisSummary]) -> dict[str, _Predictions]:
-        """By name of the category; one in all when they are pooled."""
+    def _classes(self, summaries: Mapping[str, VisSummary]) -> dict[int, _Predictions]:
+        """By category, those that have ground truth; one in all when they are pooled."""
         names = list(summaries.values())
         videos = [names[n] for n in _order(summaries)]
-        if self.class_agnostic:
-            return {"": _predictions(videos, _POOLED)}
-        return {category.name: _predictions(videos, category.id) for category in self.categories.categories}
+        found = {category for video in videos for category, one in video["classes"].items() if one["truths"].any()}
+        return {category: _predictions(videos, category) for category in sorted(found)}
 
     def _grow(
         self, tubes: dict[int, GrowingTube], segmentation: FrameSegmentation, position: int, crowd_ids: frozenset[int]
@@ -431,17 +453,17 @@ class VideoInstanceAP(Accumulator[OpenVideo, VisSummary, None]):
     def _summarise(self, video_id: str, truth: Sequence[TrueTube], predicted: Sequence[PredictedTube]) -> VisSummary:
         self._check(truth, predicted)
         if self.class_agnostic:
-            by_category = sorted(truth, key=lambda tube: tube.category)
-            return VisSummary(video_id=video_id, classes={_POOLED: _summarise_class(by_category, predicted)})
-        present = sorted({tube.category for tube in truth} | {tube.category for tube in predicted})
-        classes = {
-            category: _summarise_class(
-                [tube for tube in truth if tube.category == category],
-                [tube for tube in predicted if tube.category == category],
-            )
-            for category in present
-        }
-        return VisSummary(video_id=video_id, classes=classes)
+            groups = {_POOLED: (sorted(truth, key=lambda tube: tube.category), predicted)}
+        else:
+            present = sorted({tube.category for tube in truth} | {tube.category for tube in predicted})
+            groups = {
+                category: (
+                    [tube for tube in truth if tube.category == category],
+                    [tube for tube in predicted if tube.category == category],
+                )
+                for category in present
+            }
+        return VisSummary(video_id=video_id, classes=_summarise_classes(groups))
 
     def _check(self, truth: Sequence[TrueTube], predicted: Sequence[PredictedTube]) -> None:
         tubes: list[TrueTube | PredictedTube] = [*truth, *predicted]
@@ -463,39 +485,112 @@ class VideoInstanceAP(Accumulator[OpenVideo, VisSummary, None]):
 _POOLED = 1
 
 
-def _summarise_class(truth: Sequence[TrueTube], predicted: Sequence[PredictedTube]) -> ClassSummary:
-    """Match the best scored predictions of one category of one video."""
-    ranked = sorted(predicted, key=lambda tube: -tube.score)[:MAX_PREDICTIONS]
-    masks_d, masks_g = [tube.masks for tube in ranked], [tube.masks for tube in truth]
-    areas_dt, areas_gt = frame_areas(masks_d), frame_areas(masks_g)
-    stated = [areas if tube.areas is None else tube.areas for tube, areas in zip(truth, areas_gt.tolist(), strict=True)]
-    outcomes, truths = judge(
-        _tube_iou(masks_d, masks_g, areas_dt, areas_gt),
-        np.array([mean_area(areas) for areas in areas_dt.tolist()]),
-        np.array([mean_area(areas) for areas in stated]),
-        np.array([tube.crowd for tube in truth], dtype=bool),
+def _summarise_classes(
+    groups: Mapping[int, tuple[Sequence[TrueTube], Sequence[PredictedTube]]],
+) -> dict[int, ClassSummary]:
+    """Match the best scored predictions of every category of one video."""
+    truth, ranked = list[TrueTube](), list[PredictedTube]()
+    parts: dict[int, tuple[slice, slice]] = {}
+    for category, (some_truth, some_predicted) in groups.items():
+        best = sorted(some_predicted, key=lambda tube: -tube.score)[:MAX_PREDICTIONS]
+        parts[category] = slice(len(ranked), len(ranked) + len(best)), slice(len(truth), len(truth) + len(some_truth))
+        truth += some_truth
+        ranked += best
+    wanted_dg = np.zeros((len(ranked), len(truth)), dtype=bool)
+    for of_d, of_g in parts.values():
+        wanted_dg[of_d, of_g] = True
+    found = _compare(
+        [tube.masks for tube in ranked], [tube.masks for tube in truth], wanted_dg, lowest=IOU_THRESHOLDS.min()
     )
-    return ClassSummary(scores=np.array([tube.score for tube in ranked]), outcomes=outcomes, truths=truths)
+    counted_gt = found.areas_gt.tolist()
+    stated = [areas if tube.areas is None else tube.areas for tube, areas in zip(truth, counted_gt, strict=True)]
+    areas_g = np.array([mean_area(areas) for areas in stated])
+    areas_d = np.array([mean_area(areas) for areas in found.areas_dt.tolist()])
+    crowd_g = np.array([tube.crowd for tube in truth], dtype=bool)
+    scores_d = np.array([tube.score for tube in ranked])
+    classes: dict[int, ClassSummary] = {}
+    for category, (of_d, of_g) in parts.items():
+        outcomes, truths = judge(found.iou_dg[of_d, of_g], areas_d[of_d], areas_g[of_g], crowd_g[of_g])
+        classes[category] = ClassSummary(scores=scores_d[of_d], outcomes=outcomes, truths=truths)
+    return classes
 
 
-def _tube_iou(predicted: Sequence[Masks], truth: Sequence[Masks], areas_dt: IntArray, areas_gt: IntArray) -> FloatArray:
-    shared_dg = np.zeros((len(predicted), len(truth)))
-    seen_t = (areas_dt > 0).any(axis=0) & (areas_gt > 0).any(axis=0) if shared_dg.size else np.zeros(0, dtype=bool)
-    if seen_t.any():
-        nothing = _empty(next(code["size"] for masks in truth for code in masks if code is not None))
-        against_crowd = [1] * len(truth)
-        for t in np.flatnonzero(seen_t).tolist():
-            codes_d, codes_g = [masks[t] or nothing for masks in predicted], [masks[t] or nothing for masks in truth]
-            # Against "crowd" pycocotools divides by the area of the prediction, which gives back the intersection.
-            shared_dg += np.rint(coco_mask.iou(codes_d, codes_g, against_crowd) * areas_dt[:, t, None])
-    union_dg = areas_dt.sum(axis=1)[:, None] + areas_gt.sum(axis=1)[None] - shared_dg
-    iou_dg: FloatArray = shared_dg / np.maximum(1, union_dg)
-    return iou_dg
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compared:
+    """IoU of D predictions with G ground truths, ``float64[D, G]``; pixels by frame, ``int64[D, T]`` and ``[G, T]``."""
+
+    iou_dg: FloatArray
+    areas_dt: IntArray
+    areas_gt: IntArray
 
 
-def _empty(size: list[int]) -> RLE:
-    code = coco_mask.frPyObjects({"size": size, "counts": [size[0] * size[1]]}, *size)
-    return RLE(size=size, counts=code["counts"].decode("ascii"))
+Coverage = tuple[FloatArray, FloatArray]
+"""How many pixels of a tube lie before a position: ascending positions, and numbers, which are linear in between."""
+
+
+def _compare(
+    predicted: Sequence[Masks], truth: Sequence[Masks], wanted_dg: BoolArray, *, lowest: float = 0.0
+) -> _Compared:
+    """Compare those pairs that are wanted and whose areas allow an IoU of ``lowest``; the IoU of others is 0.
+
+    Raises:
+        InputError: a run-length code is damaged.
+    """
+    tubes, truths = [*truth, *predicted], len(truth)
+    length = len(tubes[0]) if tubes else 0
+    areas_nt, shared_ng = np.zeros((len(tubes), length), np.int64), np.zeros((len(tubes), truths))
+    wanted_ng = np.concatenate([np.zeros((truths, truths), dtype=bool), wanted_dg])
+    size = next((code["size"] for masks in tubes for code in masks if code is not None), [0, 0])
+    coverage_g: list[Coverage] = []
+    at_once = max(1, _CODES_AT_ONCE // max(1, length))
+    for first in range(0, len(tubes) if length else 0, at_once):
+        some = slice(first, first + at_once)
+        runs = _decode(tubes[some], size)
+        first_n = runs.first_n[::length]
+        areas_nt[some] = runs.areas_n.reshape(-1, length)
+        bounds = pairwise(first_n[: max(0, truths - first) + 1].tolist())
+        coverage_g += [_coverage(runs.edges_r2[begin:end].astype(np.float64)) for begin, end in bounds]
+        areas = areas_nt[some, None], areas_nt[:truths]
+        is_possible_ng = np.minimum(*areas).sum(axis=2) >= lowest * np.maximum(*areas).sum(axis=2)
+        for g, is_chosen_n in enumerate((wanted_ng[some] & is_possible_ng).T):
+            if is_chosen_n.any():
+                (chosen_n,) = is_chosen_n.nonzero()
+                shared_ng[first + chosen_n, g] = _shared_pixels(runs, first_n, chosen_n, coverage_g[g])
+    shared_dg, areas_dt, areas_gt = shared_ng[truths:], areas_nt[truths:], areas_nt[:truths]
+    union_dg = areas_dt.sum(axis=1)[:, None] + areas_gt.sum(axis=1) - shared_dg
+    return _Compared(shared_dg / np.maximum(1, union_dg), areas_dt, areas_gt)
+
+
+def _decode(tubes: Sequence[Masks], size: Sequence[int]) -> Runs:
+    """The runs of N tubes. All frames lie one after the other on one axis, where a tube is a single list of runs."""
+    length, pixels = len(tubes[0]), size[0] * size[1]
+    codes = [None if code is None else code["counts"] for masks in tubes for code in masks]
+    try:
+        return decode_runs(codes, np.tile(np.arange(length) * pixels, len(tubes)), pixels=pixels)
+    except RunLengthError as error:
+        raise InputError(f"frame {error.position % length}: {error}") from None
+
+
+def _coverage(edges_r2: FloatArray) -> Coverage:
+    covered_r2 = np.zeros_like(edges_r2)
+    np.cumsum(edges_r2[:, 1] - edges_r2[:, 0], out=covered_r2[:, 1])
+    covered_r2[1:, 0] = covered_r2[:-1, 1]
+    edges, covered = edges_r2.ravel(), covered_r2.ravel()
+    distinct = np.append(edges[:-1] < edges[1:], True)  # `np.interp` wants no position twice
+    return edges[distinct], covered[distinct]
+
+
+def _shared_pixels(runs: Runs, first_n: IntArray, chosen_n: IntArray, coverage: Coverage) -> FloatArray:
+    """Pixels that each of the chosen tubes shares with a ground truth: ``float64[chosen]``, whole numbers.
+
+    Slopes are 0 or 1 and all numbers are below 2⁵³, so that interpolation is exact.
+    """
+    bounds = zip(first_n[chosen_n].tolist(), first_n[chosen_n + 1].tolist(), strict=True)
+    chosen = [runs.edges_r2[begin:end] for begin, end in bounds]
+    before_r2 = np.interp(np.concatenate(chosen, dtype=np.float64).ravel(), *coverage).reshape(-1, 2)
+    starts = np.cumsum([0, *map(len, chosen[:-1])])
+    shared: FloatArray = np.add.reduceat(before_r2[:, 1] - before_r2[:, 0], starts)
+    return shared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -517,19 +612,6 @@ class _Predictions:
     truths_va: IntArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _ClassScores:
-    """One category in S data sets; nan where no ground truth counts.
-
-    Attributes:
-        ap_ast: ``float64[areas, S, thresholds]``, AP at 100 predictions.
-        ar_ast: ``float64[areas + 2, S, thresholds]``, recall at 100 predictions; then of all areas at 1 and 10.
-    """
-
-    ap_ast: FloatArray
-    ar_ast: FloatArray
-
-
 def _predictions(videos: Sequence[VisSummary], category: int) -> _Predictions:
     classes = [(n, video["classes"][category]) for n, video in enumerate(videos) if category in video["classes"]]
     truths_va = np.zeros((len(videos), len(AREA_RANGES)), np.int64)
@@ -545,49 +627,42 @@ def _predictions(videos: Sequence[VisSummary], category: int) -> _Predictions:
     )
 
 
-def _class_scores(one: _Predictions, weights_sv: FloatArray) -> _ClassScores:
+def _class_scores(one: _Predictions, weights_sv: FloatArray) -> FloatArray:
+    """`VALUES` of one category in S data sets: ``float64[S, values]``; nan where no ground truth counts."""
     truths_as = (weights_sv @ one.truths_va).T
     ap_ast = np.full((len(AREA_RANGES), len(weights_sv), len(IOU_THRESHOLDS)), math.nan)
-    ar_ast = np.full((len(AREA_RANGES) + 2, *ap_ast.shape[1:]), math.nan)
+    same_as: dict[bytes, int] = {}  # where everything is of one size, this size is the same as all
     for area in np.flatnonzero(truths_as.any(axis=1)).tolist():
         outcomes_td, truths_s = one.outcomes_atd[area], truths_as[area]
-        ap_ast[area] = average_precision(outcomes_td, one.scores_d, one.video_d, weights_sv, truths_s)
-        ar_ast[area] = _recall(one, area, MAX_PREDICTIONS, weights_sv, truths_s)
-    if truths_as[0].any():
-        for n, limit in ((-2, 1), (-1, 10)):
-            ar_ast[n] = _recall(one, 0, limit, weights_sv, truths_as[0])
-    return _ClassScores(ap_ast, ar_ast)
+        before = same_as.setdefault(outcomes_td.tobytes() + truths_s.tobytes(), area)
+        if before < area:
+            ap_ast[area] = ap_ast[before]
+        else:
+            ap_ast[area] = average_precision(outcomes_td, one.scores_d, one.video_d, weights_sv, truths_s)
+    ap_as, ar_as = ap_ast.mean(axis=2), _recall(one, weights_sv, truths_as)
+    return np.stack([ap_as[0], ap_ast[0, :, 0], ap_ast[0, :, 5], *ap_as[1:], *ar_as[4:], *ar_as[:4]], axis=1)
 
 
-def _recall(one: _Predictions, area: int, limit: int, weights_sv: FloatArray, truths_s: FloatArray) -> FloatArray:
-    """``float64[S, thresholds]``: the part of the ground truths that the best predictions of each video find."""
-    shape = len(IOU_THRESHOLDS), weights_sv.shape[1]
-    t, d = np.nonzero((one.outcomes_atd[area] == RIGHT) & (one.rank_d < limit))
-    found_tv = np.bincount(t * shape[1] + one.video_d[d], minlength=shape[0] * shape[1]).reshape(shape)
-    recall_st: FloatArray = weights_sv @ found_tv.T / np.where(truths_s > 0, truths_s, math.nan)[:, None]
-    return recall_st
+def _recall(one: _Predictions, weights_sv: FloatArray, truths_as: FloatArray) -> FloatArray:
+    """The part of the ground truths that the best predictions of each video find, averaged over the thresholds.
+
+    Returns:
+        ``float64[areas + 2, S]``: with 100 predictions; then of all areas with 1 and 10.
+    """
+    right_atd = one.outcomes_atd == RIGHT
+    best = [right_atd[0] & (one.rank_d < limit) for limit in (1, 10)]
+    right_atd = np.concatenate([right_atd, best])
+    shape = *right_atd.shape[:2], weights_sv.shape[1]
+    a, t, d = right_atd.nonzero()
+    found_atv = np.bincount((a * shape[1] + t) * shape[2] + one.video_d[d], minlength=math.prod(shape)).reshape(shape)
+    truths_as = np.concatenate([truths_as, truths_as[[0, 0]]])
+    recall_ast = weights_sv @ found_atv.transpose(0, 2, 1) / np.where(truths_as > 0, truths_as, math.nan)[:, :, None]
+    recall_as: FloatArray = recall_ast.mean(axis=2)
+    return recall_as
 
 
-def _means(classes: Sequence[_ClassScores]) -> list[Scores]:
-    """The values of each of the S data sets."""
-    ap_cast, ar_cast = np.stack([one.ap_ast for one in classes]), np.stack([one.ar_ast for one in classes])
-    ap_as, ar_as = (_mean_over_classes(values.mean(axis=3)) for values in (ap_cast, ar_cast))
-    columns = {
-        "AP": ap_as[0],
-        "AP50": _mean_over_classes(ap_cast[:, 0, :, 0]),
-        "AP75": _mean_over_classes(ap_cast[:, 0, :, 5]),
-        "APs": ap_as[1],
-        "APm": ap_as[2],
-        "APl": ap_as[3],
-        "AR1": ar_as[4],
-        "AR10": ar_as[5],
-        "AR100": ar_as[0],
-        "ARs": ar_as[1],
-        "ARm": ar_as[2],
-        "ARl": ar_as[3],
-    }
-    rows = np.stack(list(columns.values()), axis=1).tolist()
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+def _named(row: Sequence[float]) -> Scores:
+    return dict(zip(VALUES, row, strict=True))
 
 
 def _mean_over_classes(values: FloatArray) -> FloatArray:

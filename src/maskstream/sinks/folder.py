@@ -30,8 +30,8 @@ SCHEMA = "maskstream/run"
 VERSION = 1
 
 
-class RunFolder:
-    """A folder that belongs to one run. Opening it again with the same request continues that run.
+class OwnedFolder:
+    """A folder that belongs to one request, said in its ``run.json``. The same request finds it again.
 
     Args:
         path: the folder; created when it does not exist.
@@ -44,13 +44,6 @@ class RunFolder:
 
     def __init__(self, path: Path, request: Mapping[str, object], *, overwrite: bool = False) -> None:
         self.path = path
-        self.masks = path / "masks"
-        self.journal = path / "segments.jsonl"
-        self.events = path / "events.jsonl"
-        self.overlay = path / "overlay.mp4"
-        self.tracks = path / "tracks.json"
-        self.report = path / "report.html"
-        self.progress = path / ".progress"
         self._request = dict(request)
         earlier = self._earlier_request()
         if earlier is not None and overwrite:
@@ -59,11 +52,9 @@ class RunFolder:
         if earlier is not None:
             self._refuse_other(earlier)
         try:
-            self.masks.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             if earlier is None:
                 self._write_run(complete=False)
-            if not self.complete:
-                self.progress.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot write the output folder {path}: {error.strerror}") from error
 
@@ -72,29 +63,9 @@ class RunFolder:
         """Whether everything is there and nothing is left to do."""
         return bool(_read_run(self.path)["complete"])
 
-    def snapshot(self) -> StateDict | None:
-        """Where the run was when it was saved last, or None at the beginning."""
-        path = self.progress / "state.pt"
-        if not path.exists():
-            return None
-        state: StateDict = torch.load(path, map_location="cpu", weights_only=True)
-        return state
-
-    def save_snapshot(self, state: StateDict) -> None:
-        """Save where the run is; everything the state speaks of must be durable already."""
-        with atomic_path(self.progress / "state.pt") as temporary, temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-
     def finish(self) -> None:
-        """Mark the run complete and remove what only an unfinished one needs."""
+        """Mark the run complete."""
         self._write_run(complete=True)
-        self.clear_progress()
-
-    def clear_progress(self) -> None:
-        """Remove what only an unfinished run needs."""
-        shutil.rmtree(self.progress, ignore_errors=True)
 
     def _write_run(self, *, complete: bool) -> None:
         run = {"schema": SCHEMA, "version": VERSION, "complete": complete, **self._request}
@@ -118,6 +89,50 @@ class RunFolder:
                 f"{self.path} belongs to another run (its {', '.join(different)} differ): "
                 "choose another folder, or --overwrite to start it anew"
             )
+
+
+class RunFolder(OwnedFolder):
+    """The folder of one video. Opening it again with the same request continues that run; see `OwnedFolder`."""
+
+    def __init__(self, path: Path, request: Mapping[str, object], *, overwrite: bool = False) -> None:
+        super().__init__(path, request, overwrite=overwrite)
+        self.masks = path / "masks"
+        self.journal = path / "segments.jsonl"
+        self.events = path / "events.jsonl"
+        self.overlay = path / "overlay.mp4"
+        self.tracks = path / "tracks.json"
+        self.report = path / "report.html"
+        self.progress = path / ".progress"
+        try:
+            self.masks.mkdir(exist_ok=True)
+            if not self.complete:
+                self.progress.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write the output folder {path}: {error.strerror}") from error
+
+    def snapshot(self) -> StateDict | None:
+        """Where the run was when it was saved last, or None at the beginning."""
+        path = self.progress / "state.pt"
+        if not path.exists():
+            return None
+        state: StateDict = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+
+    def save_snapshot(self, state: StateDict) -> None:
+        """Save where the run is; everything the state speaks of must be durable already."""
+        with atomic_path(self.progress / "state.pt") as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self) -> None:
+        """Mark the run complete and remove what only an unfinished one needs."""
+        super().finish()
+        self.clear_progress()
+
+    def clear_progress(self) -> None:
+        """Remove what only an unfinished run needs."""
+        shutil.rmtree(self.progress, ignore_errors=True)
 
 
 def _read_run(path: Path) -> dict[str, Json]:

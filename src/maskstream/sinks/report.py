@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstream.files import write_text_atomic
-
 from .draw import display_colours
+from .page import count, embedded, facts_section, write_page
 
 _THUMBNAILS = 10
-_THUMBNAIL_WIDTH = 320
 _CURVE_POINTS = 400
 _OPEN_ROWS = 40  # more tracks than this are folded away, the ones seen longest first
 _LISTED_RUNS = 8
@@ -74,15 +70,13 @@ def write_report(
     for track in tracks:
         if track.frames and not 0 <= track.frames[0] <= track.frames[-1] < frame_count:
             raise ValueError(f"track {track.track_id} is visible on frame {track.frames[-1]} of {frame_count}")
-    sections = [_film_strip(overlay) if overlay is not None else "", _track_section(tracks, frame_count), _facts(run)]
-    write_text_atomic(
+    film = _film_strip(overlay) if overlay is not None else ""
+    write_page(
         path,
-        _PAGE.format(
-            title=escape(title),
-            summary=f"{_count(frame_count, 'frame')} · {_count(len(tracks), 'track')}",
-            style=_STYLE,
-            body="\n".join(section for section in sections if section),
-        ),
+        title=title,
+        summary=f"{count(frame_count, 'frame')} · {count(len(tracks), 'track')}",
+        sections=[film, _track_section(tracks, frame_count), facts_section("Run", run)],
+        style=_STYLE,
     )
 
 
@@ -90,23 +84,14 @@ def _film_strip(overlay: Path) -> str:
     from maskstream.video import open_video
 
     video = open_video(overlay)
-    count = video.frame_count or 0
-    positions = sorted({round(float(p)) for p in np.linspace(0, count - 1, min(_THUMBNAILS, count))})
+    length = video.frame_count or 0
+    positions = sorted({round(float(p)) for p in np.linspace(0, length - 1, min(_THUMBNAILS, length))})
     figures = []
     for frame in (video[position] for position in positions):
-        source = f"data:image/jpeg;base64,{_thumbnail(frame.image)}"
         caption = f"frame {frame.index}<span>{frame.timestamp:.2f} s</span>"
-        image = f'<img src="{source}" alt="overlay of frame {frame.index}">'
+        image = embedded(frame.image, alt=f"overlay of frame {frame.index}")
         figures.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     return '<section class="film">\n' + "\n".join(figures) + "\n</section>" if figures else ""
-
-
-def _thumbnail(image: NDArray[np.uint8]) -> str:
-    scale = min(1.0, _THUMBNAIL_WIDTH / image.shape[1])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
-    return base64.b64encode(jpeg.tobytes()).decode("ascii")
 
 
 def _track_section(tracks: Sequence[TrackRow], frame_count: int) -> str:
@@ -116,7 +101,7 @@ def _track_section(tracks: Sequence[TrackRow], frame_count: int) -> str:
     shown, folded = sorted(longest[:_OPEN_ROWS]), sorted(longest[_OPEN_ROWS:])
     parts = ["<section>", "<h2>Tracks</h2>", _track_table([tracks[n] for n in shown], frame_count)]
     if folded:
-        summary = f"{_count(len(folded), 'more track')}, visible on fewer frames"
+        summary = f"{count(len(folded), 'more track')}, visible on fewer frames"
         table = _track_table([tracks[n] for n in folded], frame_count)
         parts.append(f"<details>\n<summary>{summary}</summary>\n{table}\n</details>")
     return "\n".join([*parts, "</section>"])
@@ -212,46 +197,10 @@ def _words(track: TrackRow, frame_count: int) -> str:
     rest = f" and {len(runs) - _LISTED_RUNS} more stretches" if len(runs) > _LISTED_RUNS else ""
     where = f": {listed}{rest}" if runs else ""
     largest = f"; at most {100 * max(track.areas):.2f} % of the picture" if track.areas else ""
-    return f"track {track.track_id}: visible on {len(track.frames)} of {_count(frame_count, 'frame')}{where}{largest}"
-
-
-def _facts(run: Mapping[str, str]) -> str:
-    if not run:
-        return ""
-    rows = "\n".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in run.items())
-    return f'<section>\n<h2>Run</h2>\n<div class="wide"><table class="facts">\n{rows}\n</table></div>\n</section>'
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return f"track {track.track_id}: visible on {len(track.frames)} of {count(frame_count, 'frame')}{where}{largest}"
 
 
 _STYLE = """
-:root { color-scheme: light dark; --page: #fafaf8; --card: #fff; --ink: #1c1d1f; --soft: #6d7075; --line: #e4e4e0;
-  --rail: #ebebe7; }
-@media (prefers-color-scheme: dark) { :root { --page: #141517; --card: #1c1e21; --ink: #e9e9e6; --soft: #94989e;
-  --line: #2c2f33; --rail: #2a2d31; } .area { opacity: .6 !important; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 40px 24px 64px; }
-h1 { margin: 0; font-size: 26px; font-weight: 650; letter-spacing: -.01em; overflow-wrap: anywhere; }
-h2 { margin: 0 0 12px; font-size: 13px; font-weight: 600; letter-spacing: .06em; text-transform: uppercase;
-  color: var(--soft); }
-header p { margin: 4px 0 0; color: var(--soft); }
-section { margin-top: 36px; }
-.film { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 14px; margin-top: 28px; }
-figure { margin: 0; }
-img { display: block; width: 100%; border-radius: 6px; background: var(--rail); }
-figcaption { display: flex; justify-content: space-between; margin-top: 4px; font-size: 12px; color: var(--soft);
-  font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
-table { width: 100%; border-collapse: collapse; }
-th, td { padding: 9px 14px; text-align: left; vertical-align: middle; border-top: 1px solid var(--line); }
-tr:first-child > * { border-top: 0; }
-th { font-size: 12px; font-weight: 500; color: var(--soft); white-space: nowrap; }
-td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-small { display: inline-block; min-width: 4.2em; font-size: 12px; color: var(--soft); }
 .id { white-space: nowrap; font-weight: 600; font-variant-numeric: tabular-nums; }
 .chip { display: inline-block; width: 13px; height: 13px; margin-right: 9px; border-radius: 4px; vertical-align: -1px;
   box-shadow: inset 0 0 0 1px rgba(128, 128, 128, .35); }
@@ -262,33 +211,4 @@ svg { display: block; width: 100%; height: 40px; }
 .rail { fill: var(--rail); }
 .area { opacity: .42; }
 .some { opacity: .5; }
-.facts th { width: 1%; padding-right: 28px; font-size: 13px; vertical-align: top; }
-.facts td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-.none { margin: 0; padding: 28px; text-align: center; color: var(--soft); background: var(--card);
-  border: 1px dashed var(--line); border-radius: 10px; }
-details { margin-top: 14px; }
-summary { padding: 8px 2px; color: var(--soft); cursor: pointer; }
-details .wide { max-height: 70vh; overflow-y: auto; }
-@media print { main { padding: 0; } .wide { overflow: visible; } }
-"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title} · maskstream</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<header>
-<h1>{title}</h1>
-<p>{summary}</p>
-</header>
-{body}
-</main>
-</body>
-</html>
 """

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from maskstream.types import InputError, Task
+from maskstream.types import InputError, Task, VideoSample
 
-from .layouts import LabelledVideo, synthetic_videos
+from .videos import synthetic_videos
 from .world import Level
 
 VERSION = 1
@@ -41,7 +41,7 @@ class NamedSet:
         """The name, as in ``synthetic-vos:v1-medium-seed0``."""
         return f"synthetic-{self.task.value}:v{VERSION}-{self.level}-seed{self.seed}"
 
-    def videos(self, *, on_frame: Callable[[int], None] | None = None) -> Iterator[LabelledVideo]:
+    def videos(self, *, on_frame: Callable[[int], None] | None = None) -> Iterator[VideoSample]:
         """Render it; see `synthetic_videos`."""
         return synthetic_videos(
             level=self.level, seed=self.seed, videos=VIDEOS, frames=FRAMES, size_hw=SIZE, on_frame=on_frame

@@ -32,6 +32,7 @@ from .prompts import (
     prompt_id,
 )
 from .proposals import Proposals
+from .runs import RunLengthError, Runs, decode_runs
 from .samples import Expression, FrameRef, VideoSample
 from .segmentation import FrameAnnotation, FrameSegmentation, Segment, Track
 from .tasks import Task
@@ -65,6 +66,8 @@ __all__ = [
     "Prompt",
     "Propagator",
     "Proposals",
+    "RunLengthError",
+    "Runs",
     "ScribblePrompt",
     "Segment",
     "Session",
@@ -78,6 +81,7 @@ __all__ = [
     "VideoSample",
     "VideoSegmenter",
     "decode_rle",
+    "decode_runs",
     "encode_label_rle",
     "encode_rle",
     "joint_histogram",

@@ -47,9 +47,9 @@ class ImagesVideo(Source):
         self.name = name
         self.fps = fps or DEFAULT_FPS
         self._paths = tuple(paths)
-        self.size_hw = _header_size(self._paths[0])
+        self.size_hw = image_size(self._paths[0])
         for path in self._paths[1:]:
-            self._check_size(path, _header_size(path))
+            self._check_size(path, image_size(path))
 
     def indices(self) -> range:
         """Every ``Frame.index``."""
@@ -95,7 +95,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise VideoError(f"{path} cannot be read as an image: {error}") from error
 
 
-def _header_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path) -> tuple[int, int]:
     """Height and width of an image as it is shown, without decoding it."""
     try:
         with Image.open(path) as image:

@@ -1,0 +1,49 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from maskstream.types import Task
+
+_MODEL = "How"
+
+Model: TypeAlias = Annotated[str, typer.Option("--model", help="The system.", rich_help_panel=_MODEL)]
+Segmenter: TypeAlias = Annotated[
+    str, typer.Option("--segmenter", help="What finds objects by itself.", rich_help_panel=_MODEL)
+]
+Propagator: TypeAlias = Annotated[
+    str, typer.Option("--propagator", help="What carries masks onward.", rich_help_panel=_MODEL)
+]
+Schedule: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--schedule", help="Believe what frames agree on (semi-online) or at once (online).", rich_help_panel=_MODEL
+    ),
+]
+MinScore: TypeAlias = Annotated[
+    float,
+    typer.Option("--min-score", min=0.0, max=1.0, help="Ignore found objects below it.", rich_help_panel=_MODEL),
+]
+Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For models with random parts.", rich_help_panel=_MODEL)]
+Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Start a run in this folder anew.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def parse_task(text: str) -> Task:
+    """A task by its name.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    from maskstream.types import InputError, Task
+
+    try:
+        return Task(text)
+    except ValueError:
+        raise InputError(f"unknown task {text!r}; known: {', '.join(t.value for t in Task)}") from None

@@ -1,0 +1,125 @@
+"""``maskstream predict``: a model over a data set, in the layout its server takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import INTERRUPTED, FrameProgress
+from .options import (
+    AsJson,
+    Debug,
+    MinScore,
+    Model,
+    Overwrite,
+    Propagator,
+    Quiet,
+    Schedule,
+    Seed,
+    Segmenter,
+    parse_task,
+)
+
+
+def predict(
+    dataset: Annotated[str, typer.Argument(help="Its name; 'maskstream datasets' lists them.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder.", show_default=False)],
+    root: Annotated[
+        Path | None, typer.Option(help="Where the data set is. Synthetic ones need none.", show_default=False)
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which part.  [default: its first]", show_default=False)] = None,
+    task: Annotated[
+        str | None, typer.Option(help="For data sets with several.  [default: its first]", show_default=False)
+    ] = None,
+    videos: Annotated[str | None, typer.Option(help="Only these, with commas between.", show_default=False)] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings of another benchmark.  [default: its own]", show_default=False)
+    ] = None,
+    model: Model = "deva",
+    segmenter: Segmenter = "motion",
+    propagator: Propagator = "flow",
+    schedule: Schedule = "semi-online",
+    size: Annotated[
+        int | None,
+        typer.Option(min=64, help="Short side masks are carried at.  [default: the preset's]", show_default=False),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take every so many frames, and annotated ones.  [default: the preset's]"),
+    ] = None,
+    max_objects: Annotated[
+        int | None, typer.Option(min=1, help="Most objects found by itself.  [default: the preset's]")
+    ] = None,
+    min_score: MinScore = 0.0,
+    label_space: Annotated[
+        str, typer.Option(help="The data set's (own), or any object as one class (object).")
+    ] = "own",
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Answer every sentence with the object seen most, for models without text.")
+    ] = False,
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; they share out cores and GPUs.")] = 1,
+    archive: Annotated[bool, typer.Option("--zip", help="Write results.zip too, as servers take it.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run a model over a data set and write results as its benchmark takes them.
+
+    Writes journals/ (a file a video) and results/. The same command again continues a run that was interrupted. The
+    model "truth" answers with the annotation itself.
+    """
+    del debug
+    from maskstream.datasets import find_dataset
+    from maskstream.engine import library_versions
+    from maskstream.engine.predict import TRUTH, Request, predict_to_folder
+    from maskstream.engine.presets import preset_of
+    from maskstream.evaluation.benchmarks import task_of
+    from maskstream.sinks.folder import OwnedFolder
+    from maskstream.types import InputError
+
+    if label_space not in ("own", "object"):
+        raise InputError(f"--label-space is own or object, not {label_space!r}")
+    info = find_dataset(dataset)
+    settings = preset_of(preset or dataset)
+    options: dict[str, object] = {
+        "model": model,
+        "segmenter": segmenter,
+        "propagator": propagator,
+        "schedule": schedule,
+        "size": size or settings.size,
+        "max_objects": max_objects or settings.max_objects,
+        "min_score": min_score,
+    }
+    request = Request(
+        dataset,
+        root,
+        split or info.splits[0],
+        task_of(dataset, None if task is None else parse_task(task)),
+        label_space,
+        {"model": TRUTH} if model == TRUTH else options,
+        stride or settings.stride,
+        seed,
+        tuple(name.strip() for name in videos.split(",")) if videos else (),
+        blind,
+    )
+    folder = OwnedFolder(
+        output, {"command": "predict", **request.plain(), "versions": library_versions()}, overwrite=overwrite
+    )
+    already = folder.complete
+    with FrameProgress(dataset, total=None, quiet=quiet or already) as progress:
+        try:
+            summary = predict_to_folder(request, folder, workers=workers, archive=archive, on_frame=progress.update)
+        except KeyboardInterrupt:
+            typer.echo("stopped: finished videos are kept; the same command again continues", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        typer.echo(json.dumps({"output": str(output), **asdict(summary)}))
+    elif not quiet:
+        state = "already complete" if already else "done"
+        typer.echo(f"{state}: {summary.videos} videos, {summary.frames} frames; results in {output / 'results'}")

@@ -1,0 +1,393 @@
+"""A model through all videos of a data set: a journal a video, then the layout that the benchmark takes.
+
+OUT/run.json         what was asked for; `complete` once everything else is there
+    journals/        segments of each video, NAME.jsonl, and its tracks, NAME.tracks.json
+    results/         the benchmark's own layout
+    results.zip      the same, as its server takes it, if asked for
+
+A video is done when its journal has its name. A run that is killed continues with the videos that are not done.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskstream.api import load
+from maskstream.datasets import Dataset, open_dataset
+from maskstream.evaluation.benchmarks import protocol_for, task_of
+from maskstream.evaluation.protocol import Options, Protocol
+from maskstream.files import write_text_atomic
+from maskstream.formats.journal import Journal, JournalWriter, read_journal_video
+from maskstream.sinks.folder import OwnedFolder
+from maskstream.types import (
+    FrameAnnotation,
+    FrameSegmentation,
+    InputError,
+    LabelMap,
+    OutputError,
+    Segment,
+    Task,
+    Track,
+    VideoSample,
+    VideoSegmenter,
+)
+from maskstream.video import SampleVideo, prefetch
+from maskstream.video.source import DEFAULT_FPS
+
+TRUTH = "truth"
+"""The model that answers with what is annotated, for looking at a data set, a layout or a metric."""
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is written
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be predicted, in words that another process understands.
+
+    Attributes:
+        dataset: its name.
+        root: the folder it is in; None for synthetic data, which is rendered.
+        split: which part.
+        task: for data sets that are annotated for several.
+        label_space: "own", or "object": a model that knows no categories finds things of any, and what it finds is
+            written with the first category, to be scored in the label space ``object``.
+        model: options of `load`; or ``{"model": "truth"}``.
+        stride: every so many frames are processed, and annotated ones always.
+        seed: for models with random parts.
+        videos: only these; all when empty.
+        blind: answer every sentence with the object that is seen most, for models that cannot read.
+    """
+
+    dataset: str
+    root: Path | None
+    split: str
+    task: Task
+    label_space: str
+    model: Mapping[str, Any]
+    stride: int = 1
+    seed: int = 0
+    videos: tuple[str, ...] = ()
+    blind: bool = False
+
+    def plain(self) -> dict[str, object]:
+        """What decides the result, for ``run.json``; where the data set lies does not."""
+        return {**asdict(replace(self, root=None)), "task": self.task.value, "model": dict(self.model)}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run came to: videos and frames, and how many videos an earlier attempt had done."""
+
+    videos: int
+    frames: int
+    continued_from: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opened:
+    """A request, with everything at hand."""
+
+    request: Request
+    dataset: Dataset
+    protocol: Protocol[Any]
+    model: VideoSegmenter | None
+    run_as: Task
+
+    @property
+    def videos(self) -> list[VideoSample]:
+        """The videos that are wanted.
+
+        Raises:
+            InputError: one is not in the data set.
+        """
+        wanted = self.request.videos
+        unknown = sorted(set(wanted) - {video.name for video in self.dataset.videos}) if wanted else []
+        if unknown:
+            raise InputError(f"{self.request.dataset}, {self.dataset.split}: there is no video {unknown[0]}")
+        return [video for video in self.dataset.videos if not wanted or video.name in wanted]
+
+
+def predict_to_folder(
+    request: Request,
+    folder: OwnedFolder,
+    *,
+    workers: int = 1,
+    archive: bool = False,
+    on_frame: Callable[[int, int], None] = lambda done, total: None,
+) -> Summary:
+    """Run a model over a data set, or continue doing so.
+
+    Args:
+        request: which model, which videos.
+        folder: where everything goes.
+        workers: processes, each with one video at a time; on machines with GPUs they share them out.
+        archive: write ``results.zip`` too.
+        on_frame: called with how many frames are done, and of how many.
+
+    Raises:
+        InputError: the model does not do this task, or something of the data set is missing.
+        OutputError: a file could not be written. What is finished is kept in either case.
+    """
+    opened = _open(request)
+    videos = opened.videos
+    total = sum(map(len, videos))
+    journals, results = folder.path / "journals", folder.path / "results"
+    done = [video for video in videos if _journal(journals, video).exists()] if opened.model else []
+    try:
+        if opened.model is not None:
+            before = sum(map(len, done))
+            todo = [video for video in videos if not _journal(journals, video).exists()]
+            _run_videos(opened, todo, journals, workers, lambda frames: on_frame(before + frames, total))
+        if not folder.complete:
+            predictions: Iterator[VideoSample] = (
+                opened.protocol.answers(video)
+                if opened.model is None
+                else _predicted(video, journals, blind=request.blind)
+                for video in videos
+            )
+            _write_whole(results, lambda path: opened.protocol.write_results(path, predictions))
+        if archive:
+            write_zip(folder.path / "results.zip", results)
+        folder.finish()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder.path}: {error.strerror or error}; finished videos are kept: "
+            "free space or permission there, then run the same command again"
+        ) from error
+    return Summary(len(videos), total, len(done))
+
+
+def _open(request: Request) -> _Opened:
+    dataset = open_dataset(request.dataset, request.root, split=request.split)
+    protocol = protocol_for(dataset, task_of(request.dataset, request.task), Options())
+    if request.model["model"] == TRUTH:
+        return _Opened(request, dataset, protocol, None, request.task)
+    model = load(**request.model)
+    return _Opened(request, dataset, protocol, model, _run_as(request, model))
+
+
+def _run_as(request: Request, model: VideoSegmenter) -> Task:
+    """The task the model is asked to do: a class-agnostic one where categories do not matter.
+
+    Raises:
+        InputError: it does neither.
+    """
+    if request.task in model.tasks:
+        return request.task
+    known = ", ".join(sorted(task.value for task in model.tasks))
+    name = request.model["model"]
+    if request.task is Task.REFVOS and request.blind and Task.UVOS in model.tasks:
+        return Task.UVOS
+    if request.task is Task.REFVOS and Task.UVOS in model.tasks:
+        raise InputError(
+            f"the model {name} cannot read, so it does not do refvos, but {known}: with --blind it answers every "
+            "sentence with the object it sees most of"
+        )
+    if request.task not in (Task.VIS, Task.VPS, Task.VSS) or Task.OWVS not in model.tasks:
+        raise InputError(f"the model {name} does not do {request.task.value}, but {known}")
+    if request.label_space != "object":
+        raise InputError(
+            f"the model {name} knows no categories, so it does not do {request.task.value}, but {known}: "
+            "with --label-space object it finds objects of any category"
+        )
+    return Task.OWVS
+
+
+def _journal(journals: Path, video: VideoSample) -> Path:
+    return journals / f"{video.name}.jsonl"
+
+
+def _run_videos(
+    opened: _Opened, videos: Sequence[VideoSample], journals: Path, workers: int, on_frame: Callable[[int], None]
+) -> None:
+    """Write the journals of videos, in this process or in several."""
+    frames = 0
+    if workers == 1 or len(videos) <= 1:
+        for video in videos:
+            _run_video(opened, video, journals, partial(_plus, on_frame, frames))
+            frames += len(video)
+        return
+    # Forking a process that has used torch's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    slots = context.Queue()
+    for slot in range(workers):
+        slots.put(slot)
+    names = {video.name: len(video) for video in videos}
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_open_in_worker, initargs=(opened.request, slots, workers)
+    ) as pool:
+        futures = [pool.submit(_run_in_worker, name, journals) for name in names]
+        try:
+            for future in as_completed(futures):
+                frames += names[future.result()]
+                on_frame(frames)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _plus(on_frame: Callable[[int], None], before: int, done: int) -> None:
+    on_frame(before + done)
+
+
+_opened: _Opened | None = None
+"""What a worker process works on."""
+
+
+def _open_in_worker(request: Request, slots: multiprocessing.Queue[int], workers: int) -> None:
+    import cv2
+
+    global _opened  # noqa: PLW0603 - the state of a process
+    slot = slots.get()
+    gpus = torch.cuda.device_count()
+    if gpus:
+        torch.cuda.set_device(slot % gpus)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    _opened = _open(request)
+
+
+def _run_in_worker(name: str, journals: Path) -> str:
+    assert _opened is not None
+    video = next(video for video in _opened.dataset.videos if video.name == name)
+    _run_video(_opened, video, journals, lambda done: None)
+    return name
+
+
+def _run_video(opened: _Opened, video: VideoSample, journals: Path, on_frame: Callable[[int], None]) -> None:
+    """One video through one session; its journal appears when it is whole."""
+    assert opened.model is not None
+    path = _journal(journals, video)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stride = opened.request.stride
+    pictures = SampleVideo(video, wanted=lambda n: n % stride == 0 or video.frames[n].annotated)
+    session = opened.model.start(opened.run_as, size_hw=pictures.size_hw, fps=pictures.fps, seed=opened.request.seed)
+    if opened.run_as.is_prompted:
+        session.prompt(video.prompts(opened.run_as))
+    name = _namer(opened)
+    partial_path = path.with_name(f".{path.name}.partial")
+    with JournalWriter(partial_path, size_hw=pictures.size_hw) as journal:
+        done = 0
+
+        def write(results: Sequence[FrameSegmentation]) -> None:
+            nonlocal done
+            for result in results:
+                journal.write(name(result), result.frame_index / (pictures.fps or DEFAULT_FPS))
+                done += 1
+                on_frame(done)
+
+        for frame in prefetch(pictures):
+            write(session.step(frame))
+        write(list(session.finish()))
+        journal.sync()
+    _write_tracks(path.with_suffix(".tracks.json"), session.tracks())
+    partial_path.replace(path)
+
+
+def _namer(opened: _Opened) -> Callable[[FrameSegmentation], FrameSegmentation]:
+    """What a class-agnostic model finds, in the words of layouts that want categories.
+
+    The first category of things stands for all of them, and the first of stuff for everything else, where every pixel
+    must have one.
+    """
+    if opened.run_as is opened.request.task or opened.request.blind:
+        return lambda result: result
+    known = opened.dataset.categories.categories
+    thing = next((c.id for c in known if c.is_thing is not False), None)
+    rest = next((c.id for c in known if c.is_thing is False), None) if opened.request.task is Task.VSS else None
+    if thing is None:
+        raise InputError(f"{opened.request.dataset} has no category of things, so there is nothing to find")
+    return partial(_named, thing=thing, rest=rest)
+
+
+def _named(result: FrameSegmentation, *, thing: int, rest: int | None) -> FrameSegmentation:
+    segments = tuple(replace(s, category=thing, is_thing=True) if s.category is None else s for s in result.segments)
+    if rest is None:
+        return replace(result, segments=segments)
+    number = max((segment.track_id for segment in segments), default=0) + 1
+    background = Segment(number, number, rest, is_thing=False)
+    label_map = result.label_map()
+    values = torch.where(label_map == 0, len(segments) + 1, label_map).to(torch.int32)
+    return FrameSegmentation(result.frame_index, result.size_hw, (*segments, background), LabelMap(values))
+
+
+def _write_tracks(path: Path, tracks: Sequence[Track]) -> None:
+    write_text_atomic(path, json.dumps([asdict(track) for track in tracks], separators=(",", ":")) + "\n")
+
+
+def _read_tracks(path: Path) -> list[Track]:
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        replace(Track(**row), category_scores={int(k): v for k, v in row["category_scores"].items()}) for row in rows
+    ]
+
+
+def _predicted(video: VideoSample, journals: Path, *, blind: bool) -> VideoSample:
+    """What was predicted for a video, as a labelled video."""
+    path = _journal(journals, video)
+    found = read_journal_video(Journal(path), video)
+    if blind:
+        return _answered_blindly(found)
+    return replace(found, read_tracks=partial(_read_tracks, path.with_suffix(".tracks.json")))
+
+
+def _answered_blindly(found: VideoSample) -> VideoSample:
+    """Every sentence is answered with the track that covers most pixels: the baseline of those who cannot read."""
+    areas: dict[int, int] = {}
+    for index in range(len(found)):
+        segmentation = found.annotation(index).segmentation
+        for segment, area in zip(segmentation.segments, segmentation.areas().tolist(), strict=True):
+            areas[segment.track_id] = areas.get(segment.track_id, 0) + area
+    most = max(areas, key=lambda track: (areas[track], -track), default=None)
+    numbers = tuple(found.expressions())
+
+    def read(index: int) -> FrameAnnotation:
+        segmentation = found.annotation(index).segmentation
+        seen = [segment.track_id for segment in segmentation.segments]
+        masks_nhw = segmentation.masks_nhw()[[seen.index(most)] * len(numbers) if most in seen else []]
+        segments = (Segment(n, n, prompt_id=number) for n, number in enumerate(numbers, 1))
+        return FrameAnnotation(FrameSegmentation.from_masks(index, tuple(segments) if most in seen else (), masks_nhw))
+
+    return replace(found, read_annotation=read)
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Make a folder that appears whole or not at all."""
+    building = path.with_name(f".{path.name}.partial")
+    if building.exists():  # left by a run that was killed
+        shutil.rmtree(building)
+    building.mkdir()
+    try:
+        write(building)
+        if path.exists():
+            shutil.rmtree(path)
+        building.rename(path)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def write_zip(path: Path, folder: Path) -> None:
+    """Pack a folder, what is in it at the root of the archive; the same files give the same bytes."""
+    temporary = path.with_name(f".{path.name}.partial")
+    with zipfile.ZipFile(temporary, "w") as archive:
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), _ZIP_TIME)
+            # PNG does not become smaller by being compressed again.
+            entry.compress_type = zipfile.ZIP_STORED if file.suffix == ".png" else zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            with file.open("rb") as source, archive.open(entry, "w") as target:
+                shutil.copyfileobj(source, target)
+    temporary.replace(path)
