@@ -128,21 +128,22 @@ def check_tubes(tubes: Sequence[Masks]) -> None:
     Raises:
         InputError: tubes differ in length, or masks in size.
     """
-    size: list[int] | None = None
     for masks in tubes:
         if len(masks) != len(tubes[0]):
             raise InputError(
                 f"tubes have {len(tubes[0])} and {len(masks)} frames: give one mask or null for each frame"
             )
-        for frame, code in enumerate(masks):
-            if code is None:
-                continue
-            size = size or code["size"]
-            if code["size"] != size:
-                raise InputError(
-                    f"frame {frame}: a mask is {code['size'][0]}×{code['size'][1]}, "
-                    f"but others of this video are {size[0]}×{size[1]}"
-                )
+    sizes = [code["size"] for masks in tubes for code in masks if code is not None]
+    if sizes and sizes.count(sizes[0]) < len(sizes):
+        frame, (height, width) = next(
+            (frame, code["size"])
+            for masks in tubes
+            for frame, code in enumerate(masks)
+            if code is not None and code["size"] != sizes[0]
+        )
+        raise InputError(
+            f"frame {frame}: a mask is {height}×{width}, but others of this video are {sizes[0][0]}×{sizes[0][1]}"
+        )
 
 
 def match_tubes(
@@ -218,12 +219,13 @@ def judge(
         if key not in matches:
             matches[key] = match_tubes(iou_dg, ignored_g=last_g, crowd_g=crowd_g)
         match_td[:] = matches[key]
-    unmatched_ad = np.where(outside_ad, IGNORED, WRONG)
+    unmatched_ad = np.full(outside_ad.shape, WRONG, np.int8)
+    unmatched_ad[outside_ad] = IGNORED
     # The last entry belongs to -1, and is not used.
-    matched_ag = np.full((len(area_ranges), len(areas_g) + 1), RIGHT)
+    matched_ag = np.full((len(area_ranges), len(areas_g) + 1), RIGHT, np.int8)
     matched_ag[:, :-1][ignored_ag] = IGNORED
     matched_atd = matched_ag[np.arange(len(area_ranges))[:, None, None], match_atd]
-    outcomes_atd: Outcomes = np.where(match_atd < 0, unmatched_ad[:, None], matched_atd).astype(np.int8)
+    outcomes_atd: Outcomes = np.where(match_atd < 0, unmatched_ad[:, None], matched_atd)
     return outcomes_atd, (~ignored_ag).sum(axis=1)
 
 

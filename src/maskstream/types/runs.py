@@ -66,14 +66,16 @@ def decode_runs(codes: Sequence[str | None], origins_n: IntArray, *, pixels: int
         return Runs(np.zeros((0, 2), np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64))
     dtype = np.int32 if int(origins_n.max()) + pixels < 2**31 else np.int64
     numbers, first_n = _numbers(["0" if code is None else code for code in codes], dtype)
-    is_odd_n = (first_n[1:] - first_n[:-1]) % 2 == 1
+    # Every code is filled up to an even length, by the 0 after it or by one more.
+    is_odd_n = (first_n[1:] - first_n[:-1]) & 1 > 0
     if is_odd_n.any():
         numbers = np.insert(numbers, first_n[1:][is_odd_n], 0).astype(dtype, copy=False)
         first_n[1:] += is_odd_n.cumsum()
-    first_n //= 2
+    first_n >>= 1
     begin_n, last_n = first_n[:-1], first_n[1:] - 1
 
-    # Background in the first column, foreground in the second; the third count of a code is not a difference.
+    # Background in the first column, foreground in the second: sums of differences, less those of the codes before.
+    # The third count of a code is no difference, and is made one; what was filled up is no count.
     differences_r2 = numbers.reshape(-1, 2)
     third = begin_n[last_n > begin_n] + 1
     differences_r2[third, 0] -= differences_r2[third - 1, 0]
@@ -82,6 +84,7 @@ def decode_runs(codes: Sequence[str | None], origins_n: IntArray, *, pixels: int
     counts_r2[last_n, 1] = 0
     counts_r2[last_n[is_odd_n], 0] = 0
 
+    # Each end is the sum of all counts so far, and each mask begins at its origin.
     stops_n = origins_n + [0 if code is None else pixels for code in codes]
     edges_r2 = np.empty_like(counts_r2)
     ends_r = edges_r2[:, 1]
@@ -112,7 +115,7 @@ def _numbers(codes: Sequence[str], dtype: type[np.int32] | type[np.int64]) -> tu
         position, char = next((n, c) for n, code in enumerate(codes) for c in code if not "0" <= c <= "o")
         raise RunLengthError(position, f"it holds {char!r}")
     first_n = np.zeros(len(codes) + 1, np.int64)
-    np.cumsum([len(code) + 1 for code in codes], out=first_n[1:])
+    np.cumsum(np.fromiter(map(len, codes), np.int64, len(codes)) + 1, out=first_n[1:])
     is_last = chars < _MORE
     is_cut_n = ~is_last[first_n[1:] - 2]
     if is_cut_n.any():
