@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 	@echo "Look at   $(OUT)/overlay.mp4   and   $(OUT)/report.html"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check

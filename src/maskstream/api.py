@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from maskstream.types import (
     CategorySet,
@@ -12,6 +12,7 @@ from maskstream.types import (
     FrameSegmentation,
     InputError,
     Prompt,
+    Propagator,
     Session,
     Task,
     TextPrompt,
@@ -41,7 +42,8 @@ def load(
     Args:
         model: "deva".
         segmenter: what finds objects by itself: "motion" (independently moving objects; no weights).
-        propagator: what carries masks between frames: "flow" (optical flow; no weights).
+        propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
+            network: the authors' file, ``DEVA-propagation.pth``, or a folder of ours.
         schedule: when found objects are believed: "semi-online" when neighbouring frames agree on them, and results
             leave two frames late; "online" at once.
         size: short side at which masks are propagated.
@@ -49,22 +51,20 @@ def load(
         min_score: found objects below this confidence are ignored.
 
     Raises:
-        InputError: a name is unknown; the message lists the known ones.
+        InputError: a name is unknown, and the message lists the known ones; or a checkpoint cannot be loaded.
     """
     for what, name, known in (
         ("model", model, ["deva"]),
         ("segmenter", segmenter, ["motion"]),
-        ("propagator", propagator, ["flow"]),
         ("schedule", schedule, ["online", "semi-online"]),
     ):
         if name not in known:
             raise InputError(f"unknown {what} {name!r}; known: {', '.join(known)}")
-    from maskstream.propagation import FlowPropagator
     from maskstream.segmenters import GrabCutSegmenter, MotionSegmenter
     from maskstream.systems.deva import Deva, DevaSettings
 
     return Deva(
-        FlowPropagator(size=size),
+        _propagator(propagator, size=size),
         prompter=GrabCutSegmenter(),
         detector=MotionSegmenter(),
         # Motion finds parts as readily as wholes, so an arm that swings is not another object. It draws outlines better
@@ -79,6 +79,23 @@ def load(
             min_score=min_score,
         ),
     )
+
+
+def _propagator(name: str, *, size: int) -> Propagator[Any, Any]:
+    from maskstream.propagation import FlowPropagator
+
+    if name == "flow":
+        return FlowPropagator(size=size)
+    path = Path(name)
+    if not path.exists():
+        raise InputError(
+            f"unknown propagator {name!r}; known: flow, or the path of a checkpoint (DEVA-propagation.pth, or a folder "
+            "with config.json and model.safetensors)"
+        )
+    from maskstream.propagation.network import from_authors, from_pretrained
+    from maskstream.propagation.network_propagator import NetworkPropagator
+
+    return NetworkPropagator(from_pretrained(path) if path.is_dir() else from_authors(path), size=size)
 
 
 def segment(

@@ -81,6 +81,7 @@ class FrameProgress:
         self._bar: Progress | None = None
         self._began = self._last_line = time.monotonic()
         self._first: int | None = None
+        self._last_done: int | None = None
 
     def __enter__(self) -> FrameProgress:
         if not self._quiet and self._console.is_terminal:
@@ -106,7 +107,9 @@ class FrameProgress:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=self._total)
             return
-        now = time.monotonic()
+        if done == self._last_done:
+            return
+        now, self._last_done = time.monotonic(), done
         if self._first is None:
             self._first, self._began = done, now
         if self._quiet or (now - self._last_line < self._SECONDS_BETWEEN_LINES and done != self._total):

@@ -16,7 +16,12 @@ Segmenter: TypeAlias = Annotated[
     str, typer.Option("--segmenter", help="What finds objects by itself.", rich_help_panel=_MODEL)
 ]
 Propagator: TypeAlias = Annotated[
-    str, typer.Option("--propagator", help="What carries masks onward.", rich_help_panel=_MODEL)
+    str,
+    typer.Option(
+        "--propagator",
+        help="What carries masks onward: flow, or the path of a trained network (DEVA-propagation.pth, or a folder).",
+        rich_help_panel=_MODEL,
+    ),
 ]
 Schedule: TypeAlias = Annotated[
     str,

@@ -76,7 +76,7 @@ def predict(
     """
     del debug
     from maskstream.datasets import find_dataset
-    from maskstream.engine import library_versions
+    from maskstream.engine import library_versions, weight_digests
     from maskstream.engine.predict import TRUTH, Request, predict_to_folder
     from maskstream.engine.presets import preset_of
     from maskstream.evaluation.benchmarks import task_of
@@ -108,9 +108,13 @@ def predict(
         tuple(name.strip() for name in videos.split(",")) if videos else (),
         blind,
     )
-    folder = OwnedFolder(
-        output, {"command": "predict", **request.plain(), "versions": library_versions()}, overwrite=overwrite
-    )
+    run = {
+        "command": "predict",
+        **request.plain(),
+        "versions": library_versions(),
+        "weights": {} if model == TRUTH or propagator == "flow" else weight_digests(Path(propagator)),
+    }
+    folder = OwnedFolder(output, run, overwrite=overwrite)
     already = folder.complete
     with FrameProgress(dataset, total=None, quiet=quiet or already) as progress:
         try:

@@ -88,7 +88,7 @@ def segment(
     """
     del debug  # read by the entry point, which decides how errors are shown
     from maskstream.api import default_task, load
-    from maskstream.engine import file_digest, library_versions, segment_to_folder, source_identity
+    from maskstream.engine import file_digest, library_versions, segment_to_folder, source_identity, weight_digests
     from maskstream.sinks.folder import RunFolder
     from maskstream.types import InputError
     from maskstream.video import open_video
@@ -136,7 +136,7 @@ def segment(
         "options": options,
         "prompts": {kind: texts for kind, texts in given.items() if texts},
         "versions": library_versions(),
-        "weights": {},
+        "weights": {} if propagator == "flow" else weight_digests(Path(propagator)),
     }
     path = output or Path("out") / (Path(opened.name).stem or "video")
     folder = RunFolder(path, {"command": "segment", **request}, overwrite=overwrite)

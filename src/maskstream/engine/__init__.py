@@ -1,6 +1,6 @@
 """Running videos into output folders."""
 
-from .request import file_digest, library_versions, source_identity
+from .request import file_digest, library_versions, source_identity, weight_digests
 from .run import RunSummary, segment_to_folder
 
-__all__ = ["RunSummary", "file_digest", "library_versions", "segment_to_folder", "source_identity"]
+__all__ = ["RunSummary", "file_digest", "library_versions", "segment_to_folder", "source_identity", "weight_digests"]

@@ -24,6 +24,20 @@ def file_digest(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def weight_digests(checkpoint: Path) -> dict[str, str]:
+    """Digests of the files that a checkpoint consists of, by name: it is a file, or a folder of ours.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    files = [checkpoint]
+    if checkpoint.is_dir():
+        from maskstream.propagation.network.checkpoints import CONFIG, WEIGHTS
+
+        files = [checkpoint / CONFIG, checkpoint / WEIGHTS]
+    return {file.name: file_digest(file) for file in files}
+
+
 def source_identity(source: str) -> dict[str, str | int]:
     """What tells one source from another without reading gigabytes: name, size, and a digest of both ends."""
     path = Path(source)

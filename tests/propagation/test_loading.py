@@ -1,0 +1,52 @@
+"""`maskstream.load` with a trained network."""
+
+import numpy as np
+import pytest
+
+import maskstream
+from maskstream.propagation.network import save_pretrained
+from maskstream.synthetic import render_sample
+from maskstream.types import InputError, MaskPrompt
+
+from .golden import hashed_network
+from .test_network import TINY
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkpoint."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    save_pretrained(hashed_network(TINY), folder)
+    return folder
+
+
+def test_a_folder_of_ours_is_a_propagator(folder):
+    images = np.stack([frame.image for frame, _ in render_sample(frames=12, size_hw=SIZE, objects=2)])
+    model = maskstream.load(propagator=str(folder), size=64)
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[20:40, 30:60] = True
+    results = list(maskstream.segment(images, model=model, prompts=[MaskPrompt(0, 4, mask)]))
+    assert len(results) == 12
+    assert np.array_equal(results[0].masks_nhw()[0].numpy(), mask)
+    assert [segment.track_id for segment in results[-1].segments] == [4]
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        pytest.param("nowhere.pth", None, "known: flow, or the path of a checkpoint", id="no such file"),
+        pytest.param("weights.pth", b"not weights", "no PyTorch checkpoint", id="no checkpoint"),
+    ],
+)
+def test_what_is_no_propagator_is_refused(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        maskstream.load(propagator=str(tmp_path / name))
+
+
+def test_an_empty_folder_is_no_propagator(tmp_path):
+    with pytest.raises(InputError, match="config"):
+        maskstream.load(propagator=str(tmp_path))
