@@ -1,10 +1,13 @@
 """Does memory stay flat: resident memory over a long video through the real engine and the default model.
 
-    python benchmarks/memory.py [--frames 3000]
+    python benchmarks/memory.py [--frames 3000] [--network deva|small]
 
 Encodes a 240p clip of that many frames (a rendered scene, forth and back), follows its objects by the masks of the
 first frame while discovering others, and prints resident memory every 300 frames. Ends with exit code 1 when the last
 reading is more than 10 % above that of frame 300.
+
+With a network, that carries the masks, and nothing is discovered. Its weights are random, which remembers as much as
+trained ones; its long-term memory is cut to 1000 tokens, so that it is full at frame 300.
 """
 
 from __future__ import annotations
@@ -16,21 +19,37 @@ from itertools import chain, cycle, islice
 from pathlib import Path
 
 import psutil
+import torch
 
 from maskstream.api import load
 from maskstream.engine import segment_to_folder
+from maskstream.propagation.memory_policy import MemoryPolicy
+from maskstream.propagation.network import NetworkConfig, PropagationNetwork
+from maskstream.propagation.network_propagator import NetworkPropagator
 from maskstream.sinks.folder import RunFolder
 from maskstream.synthetic import render_sample
-from maskstream.types import MaskPrompt, Task
+from maskstream.systems.deva import Deva
+from maskstream.types import MaskPrompt, Task, VideoSegmenter
 from maskstream.video import VideoWriter, open_video
 
 SIZE = (240, 428)
+CONFIGS = {"deva": NetworkConfig.deva, "small": NetworkConfig.small}
+
+
+def model(network: str | None) -> VideoSegmenter:
+    """The default model, or one that follows masks with a network."""
+    if network is None:
+        return load(size=240)
+    torch.manual_seed(0)
+    random = PropagationNetwork(CONFIGS[network]()).eval().requires_grad_(False)
+    return Deva(NetworkPropagator(random, policy=MemoryPolicy(long_term_tokens=1000), size=240))
 
 
 def main() -> None:
     """Encode, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=3000)
+    parser.add_argument("--network", choices=CONFIGS, help="instead of optical flow")
     options = parser.parse_args()
     process = psutil.Process()
     readings: dict[int, float] = {}
@@ -55,7 +74,7 @@ def main() -> None:
             if mask.any()
         ]
         del scene, images, forth_and_back, first
-        session = load(size=240).start(Task.UVOS, size_hw=SIZE)
+        session = model(options.network).start(Task.VOS if options.network else Task.UVOS, size_hw=SIZE)
         session.prompt(prompts)
         segment_to_folder(open_video(folder / "long.mp4"), session, RunFolder(folder / "out", {}), on_frame=read_memory)
     grown = readings[max(readings)] / readings[300] - 1

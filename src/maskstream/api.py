@@ -43,7 +43,7 @@ def load(
         model: "deva".
         segmenter: what finds objects by itself: "motion" (independently moving objects; no weights).
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
-            network: the authors' file, ``DEVA-propagation.pth``, or a folder of ours.
+            network: the authors' file, ``DEVA-propagation.pth``, XMem's, ``XMem.pth``, or a folder of ours.
         schedule: when found objects are believed: "semi-online" when neighbouring frames agree on them, and results
             leave two frames late; "online" at once.
         size: short side at which masks are propagated.
@@ -92,10 +92,10 @@ def _propagator(name: str, *, size: int) -> Propagator[Any, Any]:
             f"unknown propagator {name!r}; known: flow, or the path of a checkpoint (DEVA-propagation.pth, or a folder "
             "with config.json and model.safetensors)"
         )
-    from maskstream.propagation.network import from_authors, from_pretrained
+    from maskstream.propagation.network import load_checkpoint
     from maskstream.propagation.network_propagator import NetworkPropagator
 
-    return NetworkPropagator(from_pretrained(path) if path.is_dir() else from_authors(path), size=size)
+    return NetworkPropagator(load_checkpoint(path), size=size)
 
 
 def segment(

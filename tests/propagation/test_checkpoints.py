@@ -7,7 +7,13 @@ import jsonschema
 import pytest
 import torch
 
-from maskstream.propagation.network import NetworkConfig, from_authors, from_pretrained, save_pretrained
+from maskstream.propagation.network import (
+    NetworkConfig,
+    from_authors,
+    from_pretrained,
+    load_checkpoint,
+    save_pretrained,
+)
 from maskstream.types import InputError
 
 from .golden import Inputs, hashed_network, outputs, xmem_name
@@ -159,6 +165,17 @@ def test_weights_that_do_not_fit_are_refused(path, weights, change, message):
 def test_a_file_that_is_no_checkpoint_of_deva_is_named(path, weights, wrap, message):
     with pytest.raises(InputError, match=message):
         from_authors(saved(path, wrap(weights)), config=TINY)
+
+
+def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path, weights, xmem_weights, monkeypatch):
+    monkeypatch.setattr(NetworkConfig, "deva", classmethod(lambda cls: TINY))
+    monkeypatch.setattr(NetworkConfig, "xmem", classmethod(lambda cls: XMEM))
+    save_pretrained(hashed_network(XMEM), tmp_path / "ours")
+    assert_same(load_checkpoint(saved(tmp_path / "a.pth", weights)), hashed_network(TINY))
+    assert_same(load_checkpoint(saved(tmp_path / "b.pth", xmem_weights)), hashed_network(XMEM))
+    assert_same(load_checkpoint(tmp_path / "ours"), hashed_network(XMEM))
+    with pytest.raises(InputError, match="neither of DEVA nor of XMem"):
+        load_checkpoint(saved(tmp_path / "c.pth", {"backbone.weight": torch.zeros(1)}))
 
 
 def test_a_checkpoint_of_deva_is_not_taken_for_xmem(path, weights):

@@ -58,9 +58,25 @@ def from_authors(path: Path | str, *, config: NetworkConfig | None = None) -> Pr
             another shape or not finite. The message says which, and what to do.
     """
     path = Path(path)
-    network = _blank(config or NetworkConfig.deva())
+    return _from_tensors(path, _bare(path, _unpickle(path)), config or NetworkConfig.deva())
+
+
+def load_checkpoint(path: Path | str) -> PropagationNetwork:
+    """Load whatever it is: a folder of ours, DEVA's published file, or XMem's.
+
+    Raises:
+        InputError: as `from_pretrained` and `from_authors` do.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return from_pretrained(path)
     given = _bare(path, _unpickle(path))
-    xmem = network.config.other_masks
+    return _from_tensors(path, given, NetworkConfig.xmem() if _kind(given) == "XMem" else NetworkConfig.deva())
+
+
+def _from_tensors(path: Path, given: Mapping[str, Tensor], config: NetworkConfig) -> PropagationNetwork:
+    network = _blank(config)
+    xmem = config.other_masks
     found = _kind(given)
     if found != ("XMem" if xmem else "DEVA"):
         raise InputError(f"{path} {_wrong_kind(found, given, xmem=xmem)}")
