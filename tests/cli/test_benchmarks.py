@@ -254,3 +254,15 @@ def test_a_synthetic_set_needs_no_root(call: Run, tmp_path: Path, monkeypatch: p
     assert call("predict", name, "-o", tmp_path / "out", "--model", "truth").returncode == 0
     done = call("evaluate", name, "--pred", tmp_path / "out")
     assert done.stdout.startswith(f"{name}, val, vos: 2 videos\n")
+
+
+def test_a_synthetic_set_is_rendered_once_with_progress(call: Run, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MASKSTREAM_CACHE", str(tmp_path / "cache"))
+    for name, value in (("VIDEOS", 1), ("FRAMES", 3), ("SIZE", (32, 56))):
+        monkeypatch.setattr(f"maskstream.synthetic.named.{name}", value)
+    words = ["predict", "synthetic-vss:v1-easy-seed5", "--model", "truth", "-o"]
+    first, second = (call(*words, tmp_path / name) for name in ("a", "b"))
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "rendering synthetic-vss:v1-easy-seed5: frame 3 of 3" in first.stderr
+    assert "rendering" not in second.stderr
+    assert all_files(tmp_path / "a" / "results") == all_files(tmp_path / "b" / "results")

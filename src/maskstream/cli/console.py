@@ -119,3 +119,17 @@ class FrameProgress:
         of_total = f" of {self._total}" if self._total else ""
         left = f", {(self._total - done) / rate:.0f} s left" if self._total and rate and done < self._total else ""
         typer.echo(f"{self._label}: {self._what} {done}{of_total}, {rate:.1f} {self._what}s/s{left}", err=True)
+
+
+def render_if_needed(dataset: str, *, quiet: bool) -> None:
+    """Show progress while a synthetic data set that nobody asked for before is rendered into the cache.
+
+    Raises:
+        InputError: it is meant to be the name of one, but is none.
+    """
+    from maskstream.datasets.synthetic import cached_folder, is_synthetic, rendered_folder
+    from maskstream.synthetic.named import FRAMES, VIDEOS
+
+    if is_synthetic(dataset) and not cached_folder(dataset).exists():
+        with FrameProgress(f"rendering {dataset}", total=VIDEOS * FRAMES, quiet=quiet) as progress:
+            rendered_folder(dataset, on_frame=progress.update)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import FrameProgress
+from .console import FrameProgress, render_if_needed
 from .options import Debug, parse_task
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def evaluate(
         label_space if map_file is None else str(map_file),
         allow_missing,
     )
+    if root is None:
+        render_if_needed(dataset, quiet=quiet)
     with FrameProgress(dataset, total=None, quiet=quiet, what="video") as progress:
         evaluation = evaluate(request, workers=workers, intervals=intervals, on_video=progress.update)
     if json_file is not None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .console import INTERRUPTED, FrameProgress
+from .console import INTERRUPTED, FrameProgress, render_if_needed
 from .options import (
     AsJson,
     Debug,
@@ -115,6 +115,8 @@ def predict(
         "weights": {} if model == TRUTH or propagator == "flow" else weight_digests(Path(propagator)),
     }
     folder = OwnedFolder(output, run, overwrite=overwrite)
+    if root is None:
+        render_if_needed(dataset, quiet=quiet)
     already = folder.complete
     with FrameProgress(dataset, total=None, quiet=quiet or already) as progress:
         try:

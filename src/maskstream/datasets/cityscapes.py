@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from maskstream.formats.id_picture import IdPicture
-from maskstream.formats.json_files import Json, read_json
+from maskstream.formats.json_files import Json, read_json, well_formed
 from maskstream.formats.panoptic import (
     PanopticFrame,
     frames_by_image,
     read_categories,
     read_panoptic_json,
-    well_formed,
 )
 from maskstream.formats.png import read_label_png
 from maskstream.types import FrameAnnotation, FrameRef, InputError, Segment, Task, VideoSample

@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from maskstream.formats.indexed_png import read_masks
-from maskstream.formats.json_files import read_json, read_lines
-from maskstream.formats.panoptic import well_formed
+from maskstream.formats.json_files import read_json, read_lines, well_formed
 from maskstream.types import OBJECT, Task
 
 from .dataset import DatasetInfo, LazyVideos

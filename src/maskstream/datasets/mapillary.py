@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from maskstream.formats.id_picture import IdPicture
-from maskstream.formats.json_files import read_json
-from maskstream.formats.panoptic import well_formed
+from maskstream.formats.json_files import read_json, well_formed
 from maskstream.formats.png import read_label_png
 from maskstream.types import Category, CategorySet, FrameAnnotation, FrameRef, InputError, Segment, Task, VideoSample
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maskstream.formats.json_files import read_json
-from maskstream.formats.panoptic import well_formed
+from maskstream.formats.json_files import read_json, well_formed
 from maskstream.types import OBJECT, Task
 
 from .dataset import DatasetInfo, LazyVideos

@@ -70,6 +70,11 @@ def synthetic_info(name: str, benchmarks: dict[str, DatasetInfo]) -> DatasetInfo
     )
 
 
+def cached_folder(name: str) -> Path:
+    """Where the cache has a synthetic data set, or will have it."""
+    return cache_folder() / "synthetic" / name.replace(":", "-")
+
+
 def rendered_folder(name: str, *, on_frame: Callable[[int], None] | None = None) -> Path:
     """The folder of a synthetic data set in the cache; it is rendered if it is not there.
 
@@ -85,7 +90,7 @@ def rendered_folder(name: str, *, on_frame: Callable[[int], None] | None = None)
     from maskstream.synthetic.named import named_set
 
     wanted = named_set(name)
-    folder = cache_folder() / "synthetic" / name.replace(":", "-")
+    folder = cached_folder(name)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         write_dataset(folder, wanted.task, wanted.videos(on_frame=on_frame))

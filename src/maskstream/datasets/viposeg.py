@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from maskstream.formats.indexed_png import mask_files, read_masks
-from maskstream.formats.json_files import read_json
-from maskstream.formats.panoptic import read_categories, well_formed
+from maskstream.formats.json_files import read_json, well_formed
+from maskstream.formats.panoptic import read_categories
 from maskstream.types import CategorySet, InputError, Segment, Task, VideoSample
 
 from .classes import VIPSEG

@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from maskstream.formats.id_picture import IdPicture
-from maskstream.formats.json_files import Json, read_json, read_lines
+from maskstream.formats.json_files import Json, read_json, read_lines, well_formed
 from maskstream.formats.panoptic import (
     PanopticFrame,
     frames_by_video,
     read_categories,
     read_panoptic_json,
-    well_formed,
 )
 from maskstream.formats.png import read_label_png
 from maskstream.types import CategorySet, FrameAnnotation, FrameRef, InputError, Segment, Task, VideoSample

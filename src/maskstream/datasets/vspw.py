@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from maskstream.formats.json_files import read_json, read_lines
-from maskstream.formats.panoptic import well_formed
+from maskstream.formats.json_files import read_json, read_lines, well_formed
 from maskstream.formats.pictures import VOID
 from maskstream.formats.semantic_png import read_semantic_png
 from maskstream.types import Category, CategorySet, Task, VideoSample

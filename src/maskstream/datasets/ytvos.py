@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from maskstream.formats.indexed_png import read_masks
-from maskstream.formats.json_files import read_json
-from maskstream.formats.panoptic import well_formed
+from maskstream.formats.json_files import read_json, well_formed
 from maskstream.types import OBJECT, CategorySet, InputError, Segment, Task, VideoSample
 
 from .dataset import DatasetInfo, LazyVideos

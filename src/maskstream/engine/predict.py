@@ -28,7 +28,7 @@ from maskstream.api import load
 from maskstream.datasets import Dataset, open_dataset
 from maskstream.evaluation.benchmarks import protocol_for, task_of
 from maskstream.evaluation.protocol import Options, Protocol
-from maskstream.files import write_text_atomic
+from maskstream.files import whole_folder, write_text_atomic
 from maskstream.formats.journal import Journal, JournalWriter, read_journal_video
 from maskstream.sinks.folder import OwnedFolder
 from maskstream.types import (
@@ -88,7 +88,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run came to: videos and frames, and how many videos an earlier attempt had done."""
+    """What a run came to: videos, frames that were processed, and how many videos an earlier attempt had done."""
 
     videos: int
     frames: int
@@ -142,14 +142,13 @@ def predict_to_folder(
     """
     opened = _open(request)
     videos = opened.videos
-    total = sum(map(len, videos))
+    total = sum(len(_processed(video, request.stride)) for video in videos)
     journals, results = folder.path / "journals", folder.path / "results"
     done = [video for video in videos if _journal(journals, video).exists()] if opened.model else []
     try:
         if opened.model is not None:
-            before = sum(map(len, done))
-            todo = [video for video in videos if not _journal(journals, video).exists()]
-            _run_videos(opened, todo, journals, workers, lambda frames: on_frame(before + frames, total))
+            before = sum(len(_processed(video, request.stride)) for video in done)
+            _run_videos(opened, videos, journals, workers, lambda frames: on_frame(before + frames, total))
         if not folder.complete:
             predictions: Iterator[VideoSample] = (
                 opened.protocol.answers(video)
@@ -157,7 +156,9 @@ def predict_to_folder(
                 else _predicted(video, journals, blind=request.blind)
                 for video in videos
             )
-            _write_whole(results, lambda path: opened.protocol.write_results(path, predictions))
+            shutil.rmtree(results, ignore_errors=True)  # of a run that was killed just before it was complete
+            with whole_folder(results) as building:
+                opened.protocol.write_results(building, predictions)
         if archive:
             write_zip(folder.path / "results.zip", results)
         folder.finish()
@@ -212,26 +213,27 @@ def _journal(journals: Path, video: VideoSample) -> Path:
 def _run_videos(
     opened: _Opened, videos: Sequence[VideoSample], journals: Path, workers: int, on_frame: Callable[[int], None]
 ) -> None:
-    """Write the journals of videos, in this process or in several."""
+    """Write the journals that are not there yet, in this process or in several."""
     frames = 0
-    if workers == 1 or len(videos) <= 1:
-        for video in videos:
+    todo = {n: video for n, video in enumerate(videos) if not _journal(journals, video).exists()}
+    count_of = {n: len(_processed(video, opened.request.stride)) for n, video in todo.items()}
+    if workers == 1 or len(todo) <= 1:
+        for n, video in todo.items():
             _run_video(opened, video, journals, partial(_plus, on_frame, frames))
-            frames += len(video)
+            frames += count_of[n]
         return
     # Forking a process that has used torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     slots = context.Queue()
     for slot in range(workers):
         slots.put(slot)
-    names = {video.name: len(video) for video in videos}
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_open_in_worker, initargs=(opened.request, slots, workers)
     ) as pool:
-        futures = [pool.submit(_run_in_worker, name, journals) for name in names]
+        futures = [pool.submit(_run_in_worker, n, journals) for n in todo]
         try:
             for future in as_completed(futures):
-                frames += names[future.result()]
+                frames += count_of[future.result()]
                 on_frame(frames)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -243,13 +245,14 @@ def _plus(on_frame: Callable[[int], None], before: int, done: int) -> None:
 
 
 _opened: _Opened | None = None
+_videos: list[VideoSample] = []
 """What a worker process works on."""
 
 
 def _open_in_worker(request: Request, slots: multiprocessing.Queue[int], workers: int) -> None:
     import cv2
 
-    global _opened  # noqa: PLW0603 - the state of a process
+    global _opened, _videos  # noqa: PLW0603 - the state of a process
     slot = slots.get()
     gpus = torch.cuda.device_count()
     if gpus:
@@ -258,13 +261,18 @@ def _open_in_worker(request: Request, slots: multiprocessing.Queue[int], workers
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     _opened = _open(request)
+    _videos = _opened.videos
 
 
-def _run_in_worker(name: str, journals: Path) -> str:
+def _run_in_worker(number: int, journals: Path) -> int:
     assert _opened is not None
-    video = next(video for video in _opened.dataset.videos if video.name == name)
-    _run_video(_opened, video, journals, lambda done: None)
-    return name
+    _run_video(_opened, _videos[number], journals, lambda done: None)
+    return number
+
+
+def _processed(video: VideoSample, stride: int) -> list[int]:
+    """Positions of the frames that a model sees: every so many, and annotated ones."""
+    return [n for n, frame in enumerate(video.frames) if n % stride == 0 or frame.annotated]
 
 
 def _run_video(opened: _Opened, video: VideoSample, journals: Path, on_frame: Callable[[int], None]) -> None:
@@ -272,8 +280,7 @@ def _run_video(opened: _Opened, video: VideoSample, journals: Path, on_frame: Ca
     assert opened.model is not None
     path = _journal(journals, video)
     path.parent.mkdir(parents=True, exist_ok=True)
-    stride = opened.request.stride
-    pictures = SampleVideo(video, wanted=lambda n: n % stride == 0 or video.frames[n].annotated)
+    pictures = SampleVideo(video, indices=_processed(video, opened.request.stride))
     session = opened.model.start(opened.run_as, size_hw=pictures.size_hw, fps=pictures.fps, seed=opened.request.seed)
     if opened.run_as.is_prompted:
         session.prompt(video.prompts(opened.run_as))
@@ -362,21 +369,6 @@ def _answered_blindly(found: VideoSample) -> VideoSample:
         return FrameAnnotation(FrameSegmentation.from_masks(index, tuple(segments) if most in seen else (), masks_nhw))
 
     return replace(found, read_annotation=read)
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Make a folder that appears whole or not at all."""
-    building = path.with_name(f".{path.name}.partial")
-    if building.exists():  # left by a run that was killed
-        shutil.rmtree(building)
-    building.mkdir()
-    try:
-        write(building)
-        if path.exists():
-            shutil.rmtree(path)
-        building.rename(path)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def write_zip(path: Path, folder: Path) -> None:

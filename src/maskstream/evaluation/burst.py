@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -49,9 +50,9 @@ class _Burst(Protocol[BurstDataset]):
             )
         return self.accumulators()
 
+    @abstractmethod
     def accumulators(self) -> Metrics:
         """Those of the task."""
-        raise NotImplementedError
 
     def read_results(self, path: Path) -> Results:
         """The file of the task, or the folder it is in.

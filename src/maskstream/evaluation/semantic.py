@@ -38,7 +38,7 @@ class SemanticProtocol(ShownLabels[DatasetT]):
     def metrics(self) -> Metrics:
         """IoU and accuracy; of objects as one class also the J of all of them against everything else."""
         found: Metrics = {"mIoU": SemanticQuality(self.categories)}
-        if self.categories is OBJECT:
+        if self.categories == OBJECT:
             found["foreground"] = ForegroundJ(foreground=OBJECT.ids)
         return found
 

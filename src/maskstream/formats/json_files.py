@@ -48,6 +48,23 @@ def read_lines(path: Path, *, what: str) -> list[str]:
 
 
 @contextmanager
+def well_formed(path: Path, what: str) -> Iterator[None]:
+    """Turn what goes wrong with a JSON file of another kind into an error that names it.
+
+    Raises:
+        InputError: something is missing from the file, or of another type.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise InputError(f"{path} is not {what}: an entry lacks {error}") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not {what}: {error}") from error
+
+
+@contextmanager
 def json_list(
     path: Path, key: str | None = None, rest: Mapping[str, object] | None = None
 ) -> Iterator[Callable[[object], None]]:

@@ -17,8 +17,7 @@ An id is R + 256 G + 65536 B; 0 is nothing. FRAME is ``{"image_id", "file_name",
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -37,7 +36,7 @@ from maskstream.types import (
 )
 
 from .id_picture import IdPicture
-from .json_files import Json, json_list, read_json, write_json, write_lines
+from .json_files import Json, json_list, read_json, well_formed, write_json, write_lines
 from .palette import davis_palette
 from .pictures import painted, visible, write_picture, write_rgb_ids
 from .png import read_label_png
@@ -121,23 +120,6 @@ class PanopticFrame:
 
 
 # Reading.
-
-
-@contextmanager
-def well_formed(path: Path, what: str) -> Iterator[None]:
-    """Turn what goes wrong with a JSON file of another kind into an error that names it.
-
-    Raises:
-        InputError: something is missing from the file, or of another type.
-    """
-    try:
-        yield
-    except KeyError as error:
-        raise InputError(f"{path} is not {what}: an entry lacks {error}") from error
-    except (TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not {what}: {error}") from error
 
 
 def read_panoptic_json(path: Path, *, what: str) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from maskstream.types import Frame, VideoError, VideoSample
 
@@ -15,7 +15,7 @@ class SampleVideo(Source):
 
     Args:
         sample: the video.
-        wanted: says of a position whether the frame is wanted; all are when None.
+        indices: positions of the frames that are wanted, ascending; all when None.
 
     Raises:
         VideoError: no frame is wanted, or the first has no picture.
@@ -23,10 +23,10 @@ class SampleVideo(Source):
 
     seekable = True
 
-    def __init__(self, sample: VideoSample, *, wanted: Callable[[int], bool] | None = None) -> None:
+    def __init__(self, sample: VideoSample, *, indices: Sequence[int] | None = None) -> None:
         self._sample = sample
-        self._indices = [n for n in range(len(sample)) if wanted is None or wanted(n)]
-        if not self._indices:
+        self._indices = range(len(sample)) if indices is None else indices
+        if not len(self._indices):
             raise VideoError(f"{sample.name} has no frame")
         self.name = sample.name
         self.fps = sample.fps or DEFAULT_FPS
