@@ -56,7 +56,7 @@ def main() -> None:
         for name, clip in CLIPS.items():
             if clip.network != kind:
                 continue
-            ours = NetworkPropagator(network, policy=clip.policy, size=None)
+            ours = NetworkPropagator(network, mode="exact", policy=clip.policy, size=None)
             found = outputs(ours, clip)
             with torch.inference_mode():
                 expected = run(theirs, clip, ours)

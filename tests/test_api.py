@@ -75,7 +75,9 @@ def test_the_task_follows_from_the_prompts(prompts):
     assert default_task([maskstream.TextPrompt("a fish")]) is maskstream.Task.REFVOS
 
 
-@pytest.mark.parametrize("wrong", [{"model": "x"}, {"segmenter": "x"}, {"propagator": "x"}, {"schedule": "x"}])
+@pytest.mark.parametrize(
+    "wrong", [{"model": "x"}, {"segmenter": "x"}, {"propagator": "x"}, {"dtype": "x"}, {"schedule": "x"}]
+)
 def test_an_unknown_part_is_named_with_the_known_ones(wrong):
     with pytest.raises(maskstream.MaskstreamError, match=r"unknown \w+ 'x'; known: \w+"):
         maskstream.load(**wrong)

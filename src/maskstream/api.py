@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from maskstream.types import (
     CategorySet,
@@ -32,6 +32,8 @@ def load(
     *,
     segmenter: str = "motion",
     propagator: str = "flow",
+    exact: bool = False,
+    dtype: str = "auto",
     schedule: str = "semi-online",
     size: int = DEFAULT_SIZE,
     max_objects: int | None = None,
@@ -44,6 +46,8 @@ def load(
         segmenter: what finds objects by itself: "motion" (independently moving objects; no weights).
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
             network: the authors' file, ``DEVA-propagation.pth``, XMem's, ``XMem.pth``, or a folder of ours.
+        exact: run a trained propagator as published; otherwise it looks only around where objects are, which is faster.
+        dtype: precision of networks; "auto" is bf16 where the device has units for it.
         schedule: when found objects are believed: "semi-online" when neighbouring frames agree on them, and results
             leave two frames late; "online" at once.
         size: short side at which masks are propagated.
@@ -56,6 +60,7 @@ def load(
     for what, name, known in (
         ("model", model, ["deva"]),
         ("segmenter", segmenter, ["motion"]),
+        ("dtype", dtype, ["auto", "bf16", "fp16", "fp32"]),
         ("schedule", schedule, ["online", "semi-online"]),
     ):
         if name not in known:
@@ -64,7 +69,7 @@ def load(
     from maskstream.systems.deva import Deva, DevaSettings
 
     return Deva(
-        _propagator(propagator, size=size),
+        _propagator(propagator, size=size, exact=exact, dtype=dtype),
         prompter=GrabCutSegmenter(),
         detector=MotionSegmenter(),
         # Motion finds parts as readily as wholes, so an arm that swings is not another object. It draws outlines better
@@ -81,7 +86,7 @@ def load(
     )
 
 
-def _propagator(name: str, *, size: int) -> Propagator[Any, Any]:
+def _propagator(name: str, *, size: int, exact: bool, dtype: str) -> Propagator[Any, Any]:
     from maskstream.propagation import FlowPropagator
 
     if name == "flow":
@@ -93,9 +98,11 @@ def _propagator(name: str, *, size: int) -> Propagator[Any, Any]:
             "with config.json and model.safetensors)"
         )
     from maskstream.propagation.network import load_checkpoint
-    from maskstream.propagation.network_propagator import NetworkPropagator
+    from maskstream.propagation.network_propagator import NetworkPropagator, Precision
 
-    return NetworkPropagator(load_checkpoint(path), size=size)
+    return NetworkPropagator(
+        load_checkpoint(path), mode="exact" if exact else "fast", size=size, precision=cast("Precision", dtype)
+    )
 
 
 def segment(

@@ -31,6 +31,18 @@ def test_masks_are_followed_and_the_weights_noted(call, clip, tmp_path, task):
     assert weights == {name: sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
+def test_it_runs_as_published_when_asked_to(call, clip, tmp_path):
+    folder, output = tmp_path / "checkpoint", tmp_path / "out"
+    save_pretrained(hashed_network(TINY), folder)
+    done = call(*command(clip, folder, output, "--exact", "--dtype", "fp32"))
+    assert done.returncode == 0, done.stderr
+    options = json.loads((output / "run.json").read_text())["options"]
+    assert (options["exact"], options["dtype"]) == (True, "fp32")
+    other = call(*command(clip, folder, output, "--dtype", "fp32"))
+    assert other.returncode != 0
+    assert "--overwrite" in other.stderr
+
+
 def test_other_weights_under_the_same_name_are_another_command(call, clip, tmp_path):
     folder, output = tmp_path / "checkpoint", tmp_path / "out"
     network = hashed_network(TINY)

@@ -5,7 +5,9 @@ import pytest
 
 import maskstream
 from maskstream.propagation.network import save_pretrained
+from maskstream.propagation.network_propagator import NetworkPropagator
 from maskstream.synthetic import render_sample
+from maskstream.systems.deva import Deva
 from maskstream.types import InputError, MaskPrompt
 
 from .golden import hashed_network
@@ -31,6 +33,14 @@ def test_a_folder_of_ours_is_a_propagator(folder):
     assert len(results) == 12
     assert np.array_equal(results[0].masks_nhw()[0].numpy(), mask)
     assert [segment.track_id for segment in results[-1].segments] == [4]
+
+
+@pytest.mark.parametrize("options, mode", [({}, "fast"), ({"exact": True}, "exact")])
+def test_it_is_fast_unless_it_has_to_be_exact(folder, options, mode):
+    model = maskstream.load(propagator=str(folder), **options)
+    assert isinstance(model, Deva)
+    assert isinstance(model.propagator, NetworkPropagator)
+    assert model.propagator.mode == mode
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def propagator(network):
-    return NetworkPropagator(network, policy=OFTEN, size=None)
+    return NetworkPropagator(network, mode="exact", policy=OFTEN, size=None)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,9 @@ def followed(propagator, frames, state=None, *, start=1):
 def test_every_frame_is_what_the_authors_have(name, large_networks):
     golden = json.loads(GOLDEN.read_text())[name]
     assert golden["largest_difference"] <= TOLERANCE
-    propagator = NetworkPropagator(large_networks(CLIPS[name].network), policy=CLIPS[name].policy, size=None)
+    propagator = NetworkPropagator(
+        large_networks(CLIPS[name].network), mode="exact", policy=CLIPS[name].policy, size=None
+    )
     found = outputs(propagator, CLIPS[name])
     assert len(golden["samples"]) >= CLIPS[name].frames
     for key, expected in golden["samples"].items():
@@ -192,14 +194,15 @@ def test_without_its_last_object_a_state_is_new(propagator):
 
 
 @pytest.mark.parametrize("config", [pytest.param(TINY, id="deva"), pytest.param(XMEM, id="xmem")])
+@pytest.mark.parametrize("mode", ["exact", "fast"])
 @pytest.mark.parametrize("cut", range(9))
-def test_continuing_from_a_snapshot_gives_the_same_bytes(config, cut):
-    propagator = NetworkPropagator(hashed_network(config), policy=OFTEN, size=None)
+def test_continuing_from_a_snapshot_gives_the_same_bytes(config, mode, cut):
+    propagator = NetworkPropagator(hashed_network(config), mode=mode, policy=OFTEN, size=None)
     state = followed(propagator, cut)[0] if cut else begun(propagator)[0]
     file = io.BytesIO()
     torch.save(propagator.state_dict(state), file)
     file.seek(0)
-    other = NetworkPropagator(hashed_network(config), policy=OFTEN, size=None)
+    other = NetworkPropagator(hashed_network(config), mode=mode, policy=OFTEN, size=None)
     again = other.load_state_dict(torch.load(file, weights_only=True))
     assert again.nbytes == state.nbytes
     scene = Clip(SIZE, 99, OFTEN)
@@ -222,7 +225,7 @@ def test_a_state_without_objects_survives_a_snapshot(propagator):
 
 def test_deep_and_usual_updates_exclude_each_other_in_xmem():
     network = hashed_network(XMEM)
-    propagator = NetworkPropagator(network, policy=OFTEN, size=None)
+    propagator = NetworkPropagator(network, mode="exact", policy=OFTEN, size=None)
     state = propagator.read(*begun(propagator)[::2])[0]  # of a frame that is not memorised: the usual update
     second = propagator.encode(clip().frame(1))
     written = propagator.write(state, second, clip().masks(1, (1, 2)), (1, 2))
@@ -290,7 +293,7 @@ def test_many_objects_are_taken_in_turns_with_the_same_result(network):
     size_hw, ids = (32, 48), tuple(range(1, 301))
     found = []
     for chunk_bytes in (1 << 30, 1 << 20, 1):
-        propagator = NetworkPropagator(network, policy=OFTEN, size=None, chunk_bytes=chunk_bytes)
+        propagator = NetworkPropagator(network, mode="exact", policy=OFTEN, size=None, chunk_bytes=chunk_bytes)
         state, _, second = begun(propagator, ids, size_hw)
         state, probabilities = propagator.read(state, second)
         state, again = propagator.read(state, second)
@@ -302,7 +305,9 @@ def test_many_objects_are_taken_in_turns_with_the_same_result(network):
 
 def test_a_mirrored_propagator_sees_mirrored_frames_and_answers_as_if_it_did_not(network):
     size_hw, scene = (32, 64), Clip((32, 64), 6, OFTEN)
-    usual, mirrored = (NetworkPropagator(network, policy=OFTEN, size=None, mirror=m) for m in (False, True))
+    usual, mirrored = (
+        NetworkPropagator(network, mode="exact", policy=OFTEN, size=None, mirror=m) for m in (False, True)
+    )
     masks = scene.masks(0, (1, 2))
     features = usual.encode(scene.frame(0))
     state = usual.write(usual.start(), features, masks, (1, 2))
@@ -317,8 +322,19 @@ def test_a_mirrored_propagator_sees_mirrored_frames_and_answers_as_if_it_did_not
     assert found.shape == (3, *size_hw)
 
 
+def test_compiled_it_gives_the_same(network, monkeypatch):
+    compile_ = torch.compile  # the real back end takes minutes; that the network can be traced is what is ours
+    monkeypatch.setattr(torch, "compile", lambda method, **options: compile_(method, backend="eager", **options))
+    usual, compiled = (NetworkPropagator(network, policy=OFTEN, size=None, compiled=c) for c in (False, True))
+    for a, b in zip(followed(usual, 4)[1], followed(compiled, 4)[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    assert "decode" not in vars(network), "the network that was given is as it was"
+
+
 def test_half_precision_is_close_and_keeps_what_has_to_be_exact(network):
-    exact, coarse = (NetworkPropagator(network, policy=OFTEN, size=None, precision=p) for p in ("fp32", "bf16"))
+    exact, coarse = (
+        NetworkPropagator(network, mode="exact", policy=OFTEN, size=None, precision=p) for p in ("fp32", "bf16")
+    )
     (_, expected), (state, found) = (followed(propagator, 6) for propagator in (exact, coarse))
     for a, b in zip(expected, found, strict=True):
         assert (a - b).abs().mean() < 5e-3
@@ -379,6 +395,7 @@ def test_weights_that_do_not_fit_into_half_precision_are_refused():
     "options, message",
     [
         pytest.param({"size": 8}, "at least 16 pixels, not 8", id="size"),
+        pytest.param({"mode": "quick"}, "one of fast, exact, not 'quick'", id="mode"),
         pytest.param({"precision": "int8"}, "one of auto, fp32, bf16, fp16, not 'int8'", id="precision"),
     ],
 )
@@ -395,7 +412,7 @@ def test_a_session_follows_prompted_objects_and_continues_from_a_snapshot(networ
     prompts = [MaskPrompt(0, 1, scene.masks(0, (1,))[0].numpy()), MaskPrompt(4, 6, scene.masks(4, (6,))[0].numpy())]
 
     def session():
-        made = DevaSession(NetworkPropagator(network, policy=OFTEN, size=32), size_hw=(46, 75))
+        made = DevaSession(NetworkPropagator(network, mode="exact", policy=OFTEN, size=32), size_hw=(46, 75))
         made.prompt(prompts)
         return made
 

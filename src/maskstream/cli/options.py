@@ -23,6 +23,14 @@ Propagator: TypeAlias = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Exact: TypeAlias = Annotated[
+    bool,
+    typer.Option("--exact", help="Run a trained propagator as published: slower.", rich_help_panel=_MODEL),
+]
+Dtype: TypeAlias = Annotated[
+    str,
+    typer.Option("--dtype", help="Precision of networks: auto, fp32, bf16 or fp16.", rich_help_panel=_MODEL),
+]
 Schedule: TypeAlias = Annotated[
     str,
     typer.Option(

@@ -13,6 +13,8 @@ from .console import INTERRUPTED, FrameProgress, render_if_needed
 from .options import (
     AsJson,
     Debug,
+    Dtype,
+    Exact,
     MinScore,
     Model,
     Overwrite,
@@ -42,6 +44,8 @@ def predict(
     model: Model = "deva",
     segmenter: Segmenter = "motion",
     propagator: Propagator = "flow",
+    exact: Exact = False,
+    dtype: Dtype = "auto",
     schedule: Schedule = "semi-online",
     size: Annotated[
         int | None,
@@ -91,6 +95,8 @@ def predict(
         "model": model,
         "segmenter": segmenter,
         "propagator": propagator,
+        "exact": exact,
+        "dtype": dtype,
         "schedule": schedule,
         "size": size or settings.size,
         "max_objects": max_objects or settings.max_objects,

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from maskstream.types import Frame, InputError, StateDict
 
+from . import windows
 from .attention import attend, read_out
 from .memory import SIMILARITY_BYTES, Memory, forget, from_plain, memorise, read, to_plain
 from .memory_policy import FLOAT32, MemoryPolicy
@@ -38,6 +39,7 @@ SLACK = 1e-3
 """Masks may lie outside of [0, 1] by so much, as they do after resizing."""
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
+Mode: TypeAlias = Literal["fast", "exact"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,13 +84,16 @@ class NetworkPropagator:
     Args:
         network: on the device to use.
         policy: what to remember.
+        mode: "exact" as published; "fast" looks at each object only around where it was and where memory says it is
+            (`windows`), which changes masks a little.
         size: short side of the internal resolution in pixels, 480 for published results; None: that of the frames.
         precision: of the network and of what it remembers; what needs float32 has it in any case. "auto" is bf16 where
-            the device computes with it, and fp32 elsewhere. A network of another precision is copied.
+            the device has units for it, and fp32 elsewhere. A network of another precision is copied.
         chunk_bytes: about so much memory for intermediate results that grow with the number of objects; more objects
             than fit are taken in turns.
         mirror: look at everything mirrored; what comes out is mirrored back. For averaging over both.
         antialias: when frames are reduced.
+        compiled: compile the network (`torch.compile`), which takes minutes and is worth it on a GPU and long videos.
 
     Raises:
         InputError: an option is out of range, or the network has weights that are NaN or infinite.
@@ -98,15 +103,20 @@ class NetworkPropagator:
         self,
         network: PropagationNetwork,
         *,
+        mode: Mode = "fast",
         policy: MemoryPolicy | None = None,
         size: int | None = 480,
         precision: Precision = "fp32",
         chunk_bytes: int = 1 << 30,
         mirror: bool = False,
         antialias: bool = True,
+        compiled: bool = False,
     ) -> None:
+        if mode not in get_args(Mode):
+            raise InputError(f"the mode of a propagator is one of {', '.join(get_args(Mode))}, not {mode!r}")
         if size is not None and size < STRIDE:
             raise InputError(f"the size of a propagator must be at least {STRIDE} pixels, not {size}")
+        self.mode = mode
         self.policy = policy or MemoryPolicy()
         self.size = size
         self.chunk_bytes = chunk_bytes
@@ -115,6 +125,8 @@ class NetworkPropagator:
         self.device = next(network.parameters()).device
         dtype = _dtype(precision, self.device)
         self.network = (network if network.dtype == dtype else copy.deepcopy(network).to(dtype)).eval()
+        if compiled:
+            self.network = _compiled(self.network)
         if spoilt := [name for name, weight in self.network.state_dict().items() if not weight.isfinite().all()]:
             raise InputError(
                 f"{len(spoilt)} weights of the network have values that are NaN or infinite (first {spoilt[0]}): "
@@ -146,7 +158,7 @@ class NetworkPropagator:
             grid_hw=grid_hw,
             buckets=buckets,
             key_dim=config.key_dim,
-            value_dim=config.value_dim,
+            value_dim=self._value_dim,
             itemsize=itemsize,
         )
         sensory = objects * config.sensory_dim * FLOAT32 * (2 if config.one_update else 1)
@@ -298,13 +310,25 @@ class NetworkPropagator:
         }
 
     def load_state_dict(self, plain: StateDict) -> NetworkState:
-        """The state again; undoes `state_dict`."""
+        """The state again; undoes `state_dict`.
+
+        Raises:
+            InputError: it is of another network or mode.
+        """
         height, width = plain["size_hw"]
         pending, former = plain["pending"], plain["former"]
+        memory = from_plain(plain["memory"], self.device)
+        for bucket in memory.buckets:
+            channels = bucket.frames[0].value_ntc.shape[2]
+            if channels != self._value_dim:
+                raise InputError(
+                    f"the state remembers {channels} channels, but this propagator {self._value_dim}: "
+                    "it was saved by one with another network or mode"
+                )
         return NetworkState(
             tuple(plain["object_ids"]),
             (height, width),
-            from_plain(plain["memory"], self.device),
+            memory,
             plain["sensory"].to(self.device),
             plain["last_masks"].to(self.device),
             plain["since_memory"],
@@ -320,19 +344,41 @@ class NetworkPropagator:
         memory = memorise(state.memory, state.pending.keys, value_ntc, state.object_ids, self.policy)
         return replace(state, memory=memory, sensory_nchw=sensory_nchw, pending=None)
 
+    @property
+    def _value_dim(self) -> int:
+        """Channels of what is remembered: in fast mode, presence is the last one."""
+        return self.network.config.value_dim + (self.mode == "fast")
+
     def _encode_masks(
         self, features: NetworkFeatures, masks_nhw: Tensor, sensory_nchw: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Values ``[N, T, Cv]`` of objects on a frame, and sensory memory after the deep update."""
-        value_bnchw, sensory_bnchw = self.network.encode_masks(
-            features.image_b3hw,
-            features.image,
-            masks_nhw[None],
-            sensory_nchw[None],
-            deep_update=True,
-            chunk=self._objects_at_once(features),
-        )
-        return value_bnchw[0].flatten(2).transpose(1, 2), sensory_bnchw[0]
+        """What to remember of objects on a frame, ``[N, T, _value_dim]``, and sensory memory after the deep update."""
+        around = windows.windows_around(masks_nhw) if self.mode == "fast" else None
+        # In windows an empty mask is encoded too; networks that see the other objects need whole frames.
+        if around and around.frames + 1 < len(masks_nhw) and not self.network.config.other_masks:
+            value_nchw, sensory_nchw = windows.encode_masks(
+                self.network,
+                features.image_b3hw,
+                features.image,
+                masks_nhw,
+                sensory_nchw,
+                around,
+                places=self._places_at_once,
+            )
+        else:
+            value_bnchw, sensory_bnchw = self.network.encode_masks(
+                features.image_b3hw,
+                features.image,
+                masks_nhw[None],
+                sensory_nchw[None],
+                deep_update=True,
+                chunk=self._objects_at_once(features),
+            )
+            value_nchw, sensory_nchw = value_bnchw[0], sensory_bnchw[0]
+        if around:
+            presence_nhw = windows.presence(masks_nhw).to(value_nchw.dtype)
+            value_nchw = torch.cat([value_nchw, presence_nhw[:, None]], dim=1)
+        return value_nchw.flatten(2).transpose(1, 2), sensory_nchw
 
     def _decode(
         self,
@@ -345,6 +391,22 @@ class NetworkPropagator:
     ) -> tuple[Tensor, Tensor]:
         """Sensory memory after the frame, and probabilities ``float32[1 + N, H, W]``."""
         readout_nchw = readout_nqc.transpose(1, 2).view(*readout_nqc.shape[::2], *features.grid_hw)
+        around = None
+        if self.mode == "fast":
+            readout_nchw, presence_nhw = readout_nchw[:, :-1], readout_nchw[:, -1]
+            around = windows.windows_around(last_masks_nhw, presence_nhw)
+        if around and around.frames < len(last_masks_nhw):
+            logits_nhw, sensory_nchw = windows.decode(
+                self.network,
+                features.image,
+                readout_nchw,
+                sensory_nchw,
+                last_masks_nhw,
+                around,
+                update_sensory=update_sensory,
+                places=self._places_at_once,
+            )
+            return sensory_nchw, self.network.probabilities(logits_nhw[None])[0]
         logits_bnhw, sensory_bnchw = self.network.decode(
             features.image,
             readout_nchw[None],
@@ -355,12 +417,16 @@ class NetworkPropagator:
         )
         return sensory_bnchw[0], self.network.probabilities(logits_bnhw)[0]
 
-    def _objects_at_once(self, features: NetworkFeatures) -> int:
-        """How many objects the network may take at a time. What it holds of one is most at stride 4."""
+    @property
+    def _places_at_once(self) -> int:
+        """How many places the network may work on at a time. What it holds is most at stride 4."""
         _, middle, last = self.network.config.decoder_dims
-        cells = features.padded_hw[0] * features.padded_hw[1] // 16
-        of_one = 4 * (middle + last) * cells * self.network.dtype.itemsize
+        of_one = 4 * (middle + last) * (STRIDE // 4) ** 2 * self.network.dtype.itemsize
         return max(self.chunk_bytes // of_one, 1)
+
+    def _objects_at_once(self, features: NetworkFeatures) -> int:
+        """How many objects the network may take at a time on the whole frame."""
+        return max(self._places_at_once // (features.grid_hw[0] * features.grid_hw[1]), 1)
 
     def _no_sensory(self, objects: int, features: NetworkFeatures) -> Tensor:
         """Sensory memory of objects that are new."""
@@ -414,8 +480,16 @@ def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def _computes_bf16(device: torch.device) -> bool:
-    """Whether bf16 is faster: where it is only emulated, it is slower."""
+    """Whether bf16 is faster: on processors it takes matrix units; vector instructions alone are slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    supports = [getattr(torch.cpu, f"_is_{feature}_supported", None) for feature in ("amx_tile", "avx512_bf16")]
-    return device.type == "cpu" and any(support is not None and support() for support in supports)
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return device.type == "cpu" and supported is not None and bool(supported())
+
+
+def _compiled(network: PropagationNetwork) -> PropagationNetwork:
+    """The same weights, with methods that compile themselves when first called."""
+    network = copy.copy(network)
+    for name in ("encode_image", "encode_masks", "decode"):
+        setattr(network, name, torch.compile(getattr(network, name), dynamic=None))
+    return network
