@@ -29,12 +29,11 @@ _GROUP_OF_PICTURES = 50
 _ENCODER = {
     "preset": "veryfast",
     "bf": "0",  # packets in the order of presentation: parts can be joined without touching their times
-    # the number of threads changes the bytes, so it must not depend on the machine
-    "x264-params": "threads=2:lookahead-threads=1:sliced-threads=0",
+    # The number of threads changes the bytes, so it must not depend on the machine. Neither may the algorithms:
+    # x264's AVX-512 code for macroblock trees reads past the end of a row, which for the last one is memory that
+    # nobody wrote, wherever the width is not a multiple of 128. cpu-independent takes the exact code, as quick.
+    "x264-params": "threads=2:lookahead-threads=1:sliced-threads=0:cpu-independent=1",
 }
-
-_SMALLEST_FOR_SIMD = 64
-"""Below this x264's vector code reads beyond its half-size picture, and the bytes differ from run to run."""
 
 
 class VideoWriter:
@@ -168,10 +167,7 @@ class _DiscardedError(Exception):
 
 def _add_stream(container: OutputContainer, size_hw: tuple[int, int], fps: float, quality: int) -> VideoStream:
     rate = Fraction(fps).limit_denominator(1001)
-    options = {**_ENCODER, "crf": str(quality)}
-    if min(size_hw) < _SMALLEST_FOR_SIMD:
-        options["x264-params"] += ":asm=0"
-    stream = container.add_stream("libx264", rate=rate, options=options)
+    stream = container.add_stream("libx264", rate=rate, options={**_ENCODER, "crf": str(quality)})
     stream.height, stream.width = (size + size % 2 for size in size_hw)
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
