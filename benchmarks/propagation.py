@@ -9,7 +9,9 @@ objects.
 
 Objects are rectangles of ``--extent``, 160×200 pixels or 8 % of the frame each. Random weights do not find them again,
 so in fast mode the windows are those of the rectangles, on every frame. With ``--mode both``, exact and fast mode take
-turns, round by round, and the last column is how many times as fast the fast one is.
+turns, round by round, and the last column is how many times as fast as the first one each is. With ``--authors
+CHECKOUT`` (of hkchengrex/Tracking-Anything-with-DEVA) the authors' inference core takes its turn, too, with the same
+weights on the same frames.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import ParamSpec, TypeVar, get_args
 
 import numpy as np
@@ -115,6 +118,56 @@ class Following:
         windows.windows_around = found
 
 
+class Authors:
+    """DEVA's inference core as its authors wrote it, with the weights and frames of ours.
+
+    Args:
+        checkout: of their repository.
+        ours: to compare with.
+        objects: how many.
+        extent_hw: of the objects.
+    """
+
+    def __init__(self, checkout: Path, ours: Following, objects: int, extent_hw: tuple[int, int]) -> None:
+        from propagation_golden import deva_network
+        from propagation_golden_memory import core_module, their_config
+
+        network = deva_network(checkout).eval()
+        network.load_state_dict(ours.propagator.network.state_dict())
+        features = [ours.propagator.encode(frame) for frame in ours.frames]
+        self.images = [each.crop(each.image_b3hw)[0] for each in features]
+        size_hw, policy = features[0].size_hw, ours.propagator.policy
+        self.core = core_module().DEVAInferenceCore(
+            network, their_config(replace(policy, every=1), frames=1)
+        )  # fills memory faster
+        numbers = torch.arange(1, objects + 1)
+        labels = (rectangles(objects, size_hw, extent_hw).long() * numbers[:, None, None]).amax(dim=0)
+        self.seconds, self.steps, self.every = 0.0, 0, policy.every
+        with torch.inference_mode():
+            self.core.step(self.images[0], labels, numbers.tolist())
+        for _ in range(policy.frames + 1):
+            self.step(0)
+        self.core.mem_every = policy.every
+        self.seconds, self.steps = 0.0, 0
+
+    @torch.inference_mode()
+    def step(self, index: int) -> None:
+        """A frame."""
+        began = time.perf_counter()
+        self.core.step(self.images[index % len(self.images)])
+        self.seconds += time.perf_counter() - began
+        self.steps += 1
+
+    def round(self) -> None:
+        """As `Following.round`."""
+        for index in range(self.every):
+            self.step(index)
+
+    def milliseconds(self) -> dict[str, float]:
+        """A frame, all together."""
+        return {"total": 1000 * self.seconds / self.steps}
+
+
 def rectangles(objects: int, size_hw: tuple[int, int], extent_hw: tuple[int, int]) -> torch.Tensor:
     """Masks in a row from top left to bottom right, ``float32[N, H, W]``; they may overlap."""
     masks = torch.zeros(objects, *size_hw)
@@ -145,6 +198,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=(*get_args(Mode), "both"), default="both")
     parser.add_argument("--network", choices=CONFIGS, default="deva")
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument("--authors", type=Path, metavar="CHECKOUT", help="measure their code, too")
     parser.add_argument("--compiled", action="store_true", help="torch.compile")
     parser.add_argument("--size", default="480x854", help="height x width")
     parser.add_argument("--extent", default="160x200", help="of the objects, height x width")
@@ -157,12 +211,12 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     total = 0.0
     print(
-        f"{'objects':>8} {'mode':>6} {'encode':>8} {'read':>8} {'decode':>8} {'memorise':>9} {'total':>8}   ms a frame"
+        f"{'objects':>8} {'mode':>8} {'encode':>8} {'read':>8} {'decode':>8} {'memorise':>9} {'total':>8}   ms a frame"
     )
     for objects in options.objects:
         torch.manual_seed(0)
         network = PropagationNetwork(CONFIGS[options.network]()).eval().requires_grad_(False).to(device)
-        followings = []
+        followings: dict[str, Following | Authors] = {}
         for mode in modes:
             propagator = NetworkPropagator(
                 copy.copy(network),  # the same weights, whose methods are timed apart
@@ -171,21 +225,24 @@ def main() -> None:
                 precision=options.precision,
                 compiled=options.compiled,
             )
-            followings.append(Following(propagator, objects, size_hw, extent_hw))
+            followings[mode] = ours = Following(propagator, objects, size_hw, extent_hw)
+        if options.authors:
+            theirs = Authors(options.authors, ours, objects, extent_hw)
+            followings = {"authors": theirs, **followings}
         for _ in range(options.rounds):
-            for following in followings:
+            for following in followings.values():
                 following.round()
+        report_state(ours.propagator, ours.state, size_hw, objects)
         totals = []
-        for following in followings:
-            report_state(following.propagator, following.state, size_hw, objects)
+        for name, following in followings.items():
             parts = following.milliseconds()
             total = sum(parts.values())
             totals.append(total)
             cells = " ".join(
-                f"{parts[what]:{8 + (what == 'memorise')}.0f}" for what in ("encode", "read", "decode", "memorise")
+                f"{parts[what]:{width}.0f}" if what in parts else " " * (width - 1) + "-"
+                for what, width in (("encode", 8), ("read", 8), ("decode", 8), ("memorise", 9))
             )
-            ratio = f"   {totals[0] / total:.1f}×" if len(totals) > 1 else ""
-            print(f"{objects:8} {following.propagator.mode:>6} {cells} {total:8.0f}{ratio}", flush=True)
+            print(f"{objects:8} {name:>8} {cells} {total:8.0f}   {totals[0] / total:.2f}×", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory of the process {peak:.0f} MB")
     print(f"total {total:.0f} ms/frame")

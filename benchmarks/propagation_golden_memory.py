@@ -34,6 +34,7 @@ from tests.propagation.clips import CLIPS, GOLDEN, NETWORKS, TOLERANCE, Clip, ou
 from tests.propagation.golden import hashed_network, samples
 from tests.propagation.hashed import hashed_weights
 
+from maskstream.propagation.memory_policy import MemoryPolicy
 from maskstream.propagation.network_features import NetworkFeatures
 from maskstream.propagation.network_propagator import NetworkPropagator
 
@@ -80,7 +81,7 @@ def main() -> None:
 def deva_outputs(network: Any, clip: Clip, ours: NetworkPropagator) -> dict[str, Tensor]:
     """What `outputs` has, from DEVA's inference core. It is given the images that ours sees."""
     module = core_module()
-    core = module.DEVAInferenceCore(network, their_config(clip))
+    core = module.DEVAInferenceCore(network, their_config(clip.policy, clip.frames))
     found: dict[str, Tensor] = {}
     seen: list[NetworkFeatures] = []
     for index in range(clip.frames):
@@ -106,7 +107,7 @@ def deva_outputs(network: Any, clip: Clip, ours: NetworkPropagator) -> dict[str,
 
 def xmem_outputs(network: Any, clip: Clip, ours: NetworkPropagator) -> dict[str, Tensor]:
     """The same from XMem's, which cannot align. All objects are there from the first frame on."""
-    core = import_module("inference.inference_core").InferenceCore(network, their_config(clip))
+    core = import_module("inference.inference_core").InferenceCore(network, their_config(clip.policy, clip.frames))
     everything = clip.prompts[0]
     core.set_all_labels(list(everything))
     found: dict[str, Tensor] = {}
@@ -122,9 +123,8 @@ def xmem_outputs(network: Any, clip: Clip, ours: NetworkPropagator) -> dict[str,
     return found
 
 
-def their_config(clip: Clip) -> dict[str, object]:
-    """A policy in their words."""
-    policy = clip.policy
+def their_config(policy: MemoryPolicy, frames: int) -> dict[str, object]:
+    """A policy in their words, for a video of so many frames."""
     return {
         "mem_every": policy.every,
         "deep_update_every": -1,
@@ -135,7 +135,7 @@ def their_config(clip: Clip) -> dict[str, object]:
         "min_mid_term_frames": policy.min_frames,
         "num_prototypes": policy.prototypes,
         "max_long_term_elements": policy.long_term_tokens,
-        "max_missed_detection_count": clip.frames,
+        "max_missed_detection_count": frames,
         "chunk_size": -1,
         "value_dim": 512,
         "hidden_dim": 64,
@@ -176,7 +176,7 @@ def their_alignment(network: Any, clip: Clip, seen: list[NetworkFeatures]) -> Te
     masks = F.pad(clip.masks(0, (1, 2, 3)).float(), padding(seen[0]))
     last = len(seen) - 1
     images = (seen[0].image_b3hw[0], seen[last].image_b3hw[0])
-    (aligned,) = align(0, images[0], masks, last, images[1], network, store, their_config(clip))
+    (aligned,) = align(0, images[0], masks, last, images[1], network, store, their_config(clip.policy, clip.frames))
     return seen[0].crop(aligned)
 
 
