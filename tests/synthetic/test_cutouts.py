@@ -122,3 +122,20 @@ def test_what_is_wrong_with_a_folder_is_said(folder: Path, spoil, message: str) 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere is no folder"):
         read_cutouts(tmp_path / "nowhere")
+
+
+def test_every_third_frame_is_that_of_the_whole_clip(folder: Path) -> None:
+    cutouts = read_cutouts(folder)
+    whole = draw_cutouts(cutouts, 2, SIZE, frames=7, seed=3)
+    some = draw_cutouts(cutouts, 2, SIZE, frames=3, seed=3, step=3)
+    assert torch.equal(some.frames_bt3hw, whole.frames_bt3hw[:, ::3])
+    assert torch.equal(some.entity_bthw, whole.entity_bthw[:, ::3])
+
+
+def test_without_motion_the_pictures_are_the_same(folder: Path) -> None:
+    cutouts = read_cutouts(folder)
+    whole, still = (draw_cutouts(cutouts, 2, SIZE, frames=4, seed=4, motion=motion) for motion in (True, False))
+    assert torch.equal(whole.frames_bt3hw, still.frames_bt3hw)
+    assert torch.equal(whole.entity_bthw, still.entity_bthw)
+    assert still.flow_bt2hw.shape == (2, 0, 2, *SIZE)
+    assert still.occluded_bthw.shape == (2, 0, *SIZE)

@@ -11,15 +11,18 @@ from maskstream._version import __version__
 
 from .console import exit_on_user_error
 from .convert import convert
+from .cutouts import cutouts
 from .datasets import datasets
 from .doctor import doctor
 from .evaluate import evaluate
+from .finetune import finetune
 from .info import info
 from .predict import predict
 from .sample import sample
 from .segment import segment
 from .synth import synth
 from .textures import textures
+from .train import train
 
 app = typer.Typer(
     name="maskstream",
@@ -46,7 +49,22 @@ def _common(
     """Options before the subcommand."""
 
 
-for _command in (segment, predict, evaluate, convert, datasets, info, sample, synth, textures, doctor):
+_COMMANDS = (
+    segment,
+    predict,
+    evaluate,
+    train,
+    finetune,
+    convert,
+    datasets,
+    info,
+    sample,
+    synth,
+    textures,
+    cutouts,
+    doctor,
+)
+for _command in _COMMANDS:
     app.command()(_command)
 
 

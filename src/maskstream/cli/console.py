@@ -101,11 +101,12 @@ class FrameProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, done: int, total: int | None = None) -> None:
-        """Say that so many frames are finished, and how many there are once that is known."""
+    def update(self, done: int, total: int | None = None, *, note: str = "") -> None:
+        """Say that so many frames are finished, how many there are once that is known, and something else."""
         self._total = self._total if total is None else total
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, total=self._total)
+            label = f"{self._label} {note}".rstrip()
+            self._bar.update(self._bar.task_ids[0], completed=done, total=self._total, description=label)
             return
         if done == self._last_done:
             return
@@ -118,7 +119,8 @@ class FrameProgress:
         rate = (done - self._first) / max(now - self._began, 1e-9)
         of_total = f" of {self._total}" if self._total else ""
         left = f", {(self._total - done) / rate:.0f} s left" if self._total and rate and done < self._total else ""
-        typer.echo(f"{self._label}: {self._what} {done}{of_total}, {rate:.1f} {self._what}s/s{left}", err=True)
+        said = f", {note}" if note else ""
+        typer.echo(f"{self._label}: {self._what} {done}{of_total}{said}, {rate:.1f} {self._what}s/s{left}", err=True)
 
 
 def render_if_needed(dataset: str, *, quiet: bool) -> None:

@@ -45,6 +45,8 @@ class MaskEncoder(nn.Module):
         super().__init__()
         self.other_masks = other_masks
         self.conv1, self.bn1 = stem_conv(5 if other_masks else 4, backbone.stem), nn.BatchNorm2d(backbone.stem)
+        with torch.no_grad():  # channels that no image encoder knows
+            nn.init.orthogonal_(self.conv1.weight[:, 3:])
         self.layer1, self.layer2, self.layer3 = make_stages(backbone)
         self.fuser = Fuser(image_dim, backbone.out_dims[-1], value_dim, shortcut_kernel=shortcut_kernel)
         self.sensory_update = GatedUpdate(value_dim, sensory_dim)

@@ -1,0 +1,1 @@
+"""Training: clips, their augmentation, and one loop for every model."""

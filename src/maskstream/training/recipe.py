@@ -1,0 +1,324 @@
+"""A recipe: what is trained, on what, and how. YAML in the package or of one's own, read strictly.
+
+recipes/propagate-small.yaml ─┐
+train.steps=200 … ────────────┴─► load_recipe ─► Recipe ─► run
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
+
+from maskstream.synthetic.world import Level
+from maskstream.types import InputError
+
+from .strict import (
+    AtLeastThree,
+    AtLeastTwo,
+    Count,
+    Fraction,
+    Natural,
+    NotNegative,
+    Plain,
+    Positive,
+    parse,
+    read,
+    to_plain,
+    with_override,
+)
+
+SHIPPED = Path(__file__).parents[1] / "recipes"
+SYNTHETIC = "synthetic"
+"""The source that is rendered as training goes."""
+CUTOUTS = "cutouts"
+"""The source whose root holds pictures with masks, which are pasted on each other and move."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecipe:
+    """What is trained.
+
+    Attributes:
+        family: of the model.
+        size: of the propagation network; None: that of the weights it starts from.
+        frozen_normalisation: keep the statistics of batch normalisation as they are, as published.
+        init: folder or file of weights to start from.
+        image_backbone: file of ImageNet weights to start the pixel encoder from, of a ResNet-50 as torchvision names
+            them.
+        mask_backbone: the same for the mask encoder, of a ResNet-18.
+    """
+
+    family: Literal["propagation"] = "propagation"
+    size: Literal["small", "deva", "xmem"] | None = "deva"
+    frozen_normalisation: bool = True
+    init: str | None = None
+    image_backbone: str | None = None
+    mask_backbone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecipe:
+    """The unrolled step and its loss (DEVA, specification §15).
+
+    Attributes:
+        frames: of a clip.
+        objects: of a clip at most.
+        memory_frames: that a query reads at most.
+        deep_update: how probable it is after a frame.
+        auxiliary: weight of the auxiliary loss.
+        bootstrap: iterations between which the fraction of pixels that count goes from 1 to ``hardest``.
+        hardest: this fraction at last.
+    """
+
+    frames: AtLeastTwo = 8
+    objects: Count = 3
+    memory_frames: Count = 3
+    deep_update: Fraction = 0.2
+    auxiliary: NotNegative = 0.1
+    bootstrap: tuple[Natural, Natural] = (10_000, 35_000)
+    hardest: Fraction = 0.3
+
+
+Augmentation: TypeAlias = Literal["stable", "aggressive", "static", "large-scale"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecipe:
+    """Where clips come from: a data set, or scenes and cut-outs that are drawn as training goes.
+
+    Attributes:
+        name: of the data set, or "synthetic", or "cutouts".
+        as_: the name under which its root is given, where several sources are of one data set.
+        split: of the data set; None: its first.
+        weight: how often it is drawn from, beside others.
+        repeat: instead of a weight: as often as it has videos, times this.
+        every: how many frames of the video are from one annotated frame to the next; gaps are divided by it.
+        augmentation: of its clips.
+        copy_paste: how probable it is that objects of another clip are pasted.
+        fraction: of its videos that is used.
+        level: of rendered scenes.
+        step: take every so many frames of a rendered scene; of cut-outs, up to so many.
+        textures: a texture pack to paint rendered scenes with.
+        stuff: take stuff for objects too, in rendered scenes.
+    """
+
+    name: str
+    as_: str | None = None
+    split: str | None = None
+    weight: NotNegative | None = None
+    repeat: Natural | None = None
+    every: Count = 1
+    augmentation: Augmentation = "stable"
+    copy_paste: Fraction = 0.0
+    fraction: Fraction = 1.0
+    level: Level = "medium"
+    step: Count = 1
+    textures: str | None = None
+    stuff: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name in messages, overrides and among the roots."""
+        return self.as_ or self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRecipe:
+    """What it is trained on.
+
+    Attributes:
+        sources: of clips.
+        mix: sources in every batch, or one source per batch.
+        size: of the sides of a clip in pixels.
+        augmentation: of all sources, instead of their own.
+        fraction: of the videos of all sources, instead of their own.
+    """
+
+    sources: tuple[SourceRecipe, ...]
+    mix: Literal["sample", "batch"] = "sample"
+    size: Count = 384
+    augmentation: Augmentation | None = None
+    fraction: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRecipe:
+    """How it is trained.
+
+    Attributes:
+        steps: iterations.
+        batch: samples of an iteration, over all processes.
+        lr: learning rate.
+        schedule: of the learning rate after warm-up: "step" multiplies it by ``gamma`` at each of ``milestones``,
+            "cosine" ends at 0.
+        milestones: iterations.
+        gamma: see ``schedule``.
+        warmup: iterations over which the learning rate rises to ``lr``.
+        weight_decay: of AdamW, on all parameters.
+        clip_norm: of the gradient; None: it is not clipped.
+        accumulate: parts in which a process takes its samples of an iteration, to save memory.
+        precision: of the computation; weights are fp32.
+        ema: decay of the exponential moving average of the weights, which is what is validated and saved; None: there
+            is none.
+        seed: of everything random.
+        max_minutes: stop after so long; the same command again continues.
+        workers: processes that read clips.
+    """
+
+    steps: Count
+    batch: Count = 16
+    lr: Positive = 1e-5
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    milestones: tuple[Count, ...] = ()
+    gamma: Positive = 0.1
+    warmup: Natural = 0
+    weight_decay: NotNegative = 0.001
+    clip_norm: Positive | None = 3.0
+    accumulate: Count = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema: Fraction | None = None
+    seed: Natural = 14159265
+    max_minutes: Positive | None = None
+    workers: Natural = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRecipe:
+    """What is kept to continue from.
+
+    Attributes:
+        every: iterations.
+        keep: the last so many.
+        moments: precision of the optimiser's moments in the file. With bf16 training goes on with what was saved.
+        shard_mb: size of a file at most, in 10⁶ bytes.
+    """
+
+    every: Count = 500
+    keep: Count = 2
+    moments: Literal["fp32", "bf16"] = "fp32"
+    shard_mb: Positive = 16.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateRecipe:
+    """Rendered videos on which the model is measured while it is trained.
+
+    Attributes:
+        every: iterations.
+        videos: how many.
+        frames: of each; the first and the last are not scored.
+        size: height and width.
+        level: of the scenes.
+        seed: of the scenes; those of training have others.
+    """
+
+    every: Count = 500
+    videos: Natural = 8
+    frames: AtLeastThree = 24
+    size: tuple[Count, Count] = (128, 224)
+    level: Level = "medium"
+    seed: Natural = 1_000_003
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """The whole of it.
+
+    Attributes:
+        about: it, in a line.
+        model: what is trained.
+        task: the unrolled step and its loss.
+        data: what it is trained on.
+        train: how.
+        checkpoint: what is kept to continue from.
+        validate: how it is measured.
+        roots: folders of data sets, by the keys of sources.
+    """
+
+    about: str
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    task: TaskRecipe = field(default_factory=TaskRecipe)
+    data: DataRecipe
+    train: TrainRecipe
+    checkpoint: CheckpointRecipe = field(default_factory=CheckpointRecipe)
+    validate: ValidateRecipe = field(default_factory=ValidateRecipe)
+    roots: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+def recipe_names() -> list[str]:
+    """The recipes of the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        name: of a recipe of the package, or a YAML file.
+        overrides: such as "train.steps=200"; later ones win.
+
+    Raises:
+        InputError: there is no such recipe, or something in it is unknown, missing, of the wrong type or out of range.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else SHIPPED / f"{name}.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        known = f"known: {', '.join(recipe_names())}, and any FILE.yaml"
+        raise InputError(f"there is no recipe {name} ({error.__class__.__name__}); {known}") from error
+    values = parse(text, where=str(path))
+    read(Recipe, values, where=f"in {path.name}")  # so that an error below is one of the overrides
+    for assignment in overrides:
+        values = with_override(values, assignment)
+    return read(Recipe, values, where="on the command line" if overrides else f"in {path.name}")
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe as YAML, with every setting."""
+    import yaml
+
+    text: str = yaml.safe_dump(to_plain(recipe), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return text
+
+
+def what_decides(recipe: Recipe) -> dict[str, Plain]:
+    """The settings that cannot change when a run is continued.
+
+    Free are how long it goes on, what is kept and measured on the way, and where data is.
+    """
+    plain = cast(dict[str, Plain], to_plain(recipe))
+    for key in ("about", "checkpoint", "validate", "roots"):
+        del plain[key]
+    for key in ("steps", "max_minutes", "workers"):
+        del cast(dict[str, Plain], plain["train"])[key]
+    return plain
+
+
+def _check(recipe: Recipe) -> None:
+    """What types do not say.
+
+    Raises:
+        InputError: settings contradict each other.
+    """
+    data, train, (start, end) = recipe.data, recipe.train, recipe.task.bootstrap
+    if data.size % 16:
+        raise InputError(f"data.size is {data.size}: a multiple of 16 is expected")
+    if end <= start:
+        raise InputError(f"task.bootstrap goes from {start} to {end}: it has to end after it starts")
+    if (train.schedule == "step") != bool(train.milestones):
+        raise InputError(
+            f"train.schedule is {train.schedule} with {len(train.milestones)} train.milestones: step has some"
+        )
+    if train.batch % train.accumulate:
+        raise InputError(f"train.batch of {train.batch} cannot be taken in {train.accumulate} equal parts")
+    keys = [source.key for source in data.sources]
+    if not keys or len(set(keys)) < len(keys):
+        raise InputError(f"data.sources are {', '.join(keys) or 'empty'}: some are expected, each with another 'as'")
+    for source in data.sources:
+        if source.weight is not None and source.repeat is not None:
+            raise InputError(f"data.sources.{source.key} has weight and repeat: give one of them")

@@ -1,0 +1,203 @@
+"""From a recipe to a folder: what it names is opened and built, the loop runs, weights and a report are written.
+
+OUT/run.json           what was asked for
+    recipe.yaml        every setting
+    curve.csv          a row an iteration; validation.csv, pictures/ a row and a picture a validation
+    checkpoints/       to continue from
+    weights/           the network, as commands take it
+    report.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from maskstream.files import write_text_atomic
+from maskstream.propagation.network import NetworkConfig, PropagationNetwork, load_checkpoint, save_pretrained
+from maskstream.sinks.folder import OwnedFolder
+from maskstream.types import InputError
+
+from .checkpoint import newest
+from .curve import CURVE, VALIDATION, read_curve
+from .data import batches
+from .initial import load_image_backbone, load_mask_backbone
+from .loop import CHECKPOINTS, Progress, accelerator_for, train
+from .propagation import PropagationLearner
+from .recipe import ModelRecipe, Recipe, recipe_text, what_decides
+from .report import write_report
+from .schedule import mixed
+
+WEIGHTS = "weights"
+_LAST = 20
+"""Iterations over whose losses the mean is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How far a run is.
+
+    Attributes:
+        done: iterations.
+        steps: of the recipe.
+        loss: mean of the last 20.
+        scores: of the last validation.
+        stopped_by: "signal" or "time", where it ended before all were done.
+        leads: whether this is the first of several processes, or the only one.
+    """
+
+    done: int
+    steps: int
+    loss: float
+    scores: Mapping[str, float]
+    stopped_by: str | None
+    leads: bool
+
+
+class _Folder(OwnedFolder):
+    """The output folder; a complete run goes on when it gets more steps."""
+
+    def reopen(self) -> None:
+        self._write_run(complete=False)
+
+
+def run_recipe(
+    recipe: Recipe,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    cpu: bool = False,
+    board: bool = False,
+    on_step: Callable[[Progress], None] = lambda _: None,
+) -> Summary:
+    """Train as a recipe says, from the beginning or from where an earlier run of it was.
+
+    Args:
+        recipe: what to train, on what, how.
+        output: folder, for one recipe.
+        overwrite: begin anew what is there of another one.
+        cpu: leave GPUs alone.
+        board: write files for TensorBoard, too.
+        on_step: called after every iteration, by the first process.
+
+    Raises:
+        InputError: the recipe does not fit together, data or weights are missing, or a checkpoint is damaged.
+        OutputError: the folder belongs to something else, or cannot be written.
+        DivergedError: the loss is infinite or NaN.
+    """
+    accelerator = accelerator_for(recipe.train, cpu=cpu)
+    summary = _run(recipe, output, accelerator, overwrite=overwrite, board=board, on_step=on_step)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()  # threads of a group of processes that is left open can abort a process at its end
+    return summary
+
+
+def _run(
+    recipe: Recipe,
+    output: Path,
+    accelerator: Accelerator,
+    *,
+    overwrite: bool,
+    board: bool,
+    on_step: Callable[[Progress], None],
+) -> Summary:
+    request = {"command": "train", **what_decides(recipe)}
+    leads = accelerator.is_main_process
+    if leads:
+        _Folder(output, request, overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    folder = _Folder(output, request)
+    steps, checkpoint = recipe.train.steps, newest(output / CHECKPOINTS)
+    done = 0 if checkpoint is None else int(checkpoint.name)
+    if done > steps:
+        raise InputError(
+            f"{output} is at iteration {done}, and train.steps={steps} is behind it: give more, or --overwrite"
+        )
+    if done == steps and folder.complete:
+        return _summary(output, Progress(done, steps, {}), leads=leads)
+    if leads:
+        folder.reopen()
+        write_text_atomic(output / "recipe.yaml", recipe_text(recipe))
+    best, progress = train(
+        build_learner(recipe),
+        partial(batches, recipe, accelerator),
+        recipe,
+        output,
+        accelerator=accelerator,
+        on_step=on_step if leads else lambda _: None,
+        board=board,
+    )
+    assert isinstance(best, PropagationLearner)
+    if leads:
+        save_pretrained(best.network, output / WEIGHTS)
+        write_report(output, recipe)
+        if progress.done == steps:
+            folder.finish()
+    return _summary(output, progress, leads=leads)
+
+
+def _summary(output: Path, progress: Progress, *, leads: bool) -> Summary:
+    losses, scores = read_curve(output / CURVE).get("loss", []), read_curve(output / VALIDATION)
+    return Summary(
+        progress.done,
+        progress.steps,
+        float(np.mean(losses[-_LAST:])) if losses else float("nan"),
+        {name: values[-1] for name, values in list(scores.items())[1:] if values},
+        progress.stopped_by,
+        leads,
+    )
+
+
+# The model.
+
+
+def build_learner(recipe: Recipe) -> PropagationLearner:
+    """The network of a recipe, with its loss and its validation.
+
+    Raises:
+        InputError: weights cannot be read, or are of another network.
+    """
+    task = recipe.task
+    torch.manual_seed(mixed(recipe.train.seed, 0))
+    return PropagationLearner(
+        build_network(recipe.model),
+        objects=task.objects,
+        memory_frames=task.memory_frames,
+        deep_update=task.deep_update,
+        auxiliary=task.auxiliary,
+        bootstrap=task.bootstrap,
+        hardest=task.hardest,
+        frozen_normalisation=recipe.model.frozen_normalisation,
+        validation=recipe.validate,
+    )
+
+
+def build_network(model: ModelRecipe) -> PropagationNetwork:
+    """The network of a recipe with the weights it begins from; the others are random.
+
+    Raises:
+        InputError: weights cannot be read, or are of another network.
+    """
+    if model.init is not None:
+        network = load_checkpoint(model.init)
+        if model.size is not None and network.config != _config(model.size):
+            raise InputError(f"{model.init} is not of the size {model.size}: leave model.size=null to take its own")
+        return network
+    if model.size is None:
+        raise InputError("model.size is empty: name one, or weights to begin from with --from")
+    network = PropagationNetwork(_config(model.size))
+    if model.image_backbone is not None:
+        load_image_backbone(network, Path(model.image_backbone))
+    if model.mask_backbone is not None:
+        load_mask_backbone(network, Path(model.mask_backbone))
+    return network
+
+
+def _config(size: str) -> NetworkConfig:
+    return {"small": NetworkConfig.small, "deva": NetworkConfig.deva, "xmem": NetworkConfig.xmem}[size]()
