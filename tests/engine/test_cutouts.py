@@ -18,7 +18,7 @@ def clip(tmp_path_factory):
 
 
 def test_what_moves_is_cut_out_of_some_frames(clip, tmp_path):
-    seen = []
+    seen: list[int] = []
     pairs = write_cutouts([clip], tmp_path / "out", every=6, size=96, on_frame=seen.append)
     assert seen == list(range(1, 14))
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
