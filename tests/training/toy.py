@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from maskstream.training.loop import Progress, accelerator_for, train
 from maskstream.training.recipe import CheckpointRecipe, DataRecipe, Recipe, SourceRecipe, TrainRecipe, ValidateRecipe
+from maskstream.training.signals import leave
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 6
@@ -92,7 +93,6 @@ def toy_run(
     best, progress = train(
         learner or ToyLearner(), batches, recipe, folder, accelerator=accelerator, on_step=on_step, board=board
     )
-    accelerator.end_training()
     assert isinstance(best, ToyLearner)
     return best, progress
 
@@ -119,3 +119,4 @@ if __name__ == "__main__":  # a run of its own, that another process kills or la
         print(progress.done, flush=True)  # noqa: T201
 
     toy_run(toy_recipe(**settings), folder, learner=learner, on_step=report)
+    leave(0)

@@ -90,6 +90,7 @@ def run(
     """
     from maskstream.training.loop import Progress
     from maskstream.training.run import run_recipe
+    from maskstream.training.signals import leave
     from maskstream.types import InputError
 
     if device not in ("auto", "cpu"):
@@ -108,7 +109,7 @@ def run(
             typer.echo("stopped at once: the same command again continues from the newest checkpoint", err=True)
             raise typer.Exit(INTERRUPTED) from None
     if as_json and summary.leads:
-        values = {key: value for key, value in asdict(summary).items() if key != "leads"}
+        values = {key: value for key, value in asdict(summary).items() if key not in ("leads", "processes")}
         loss = None if math.isnan(summary.loss) else summary.loss
         typer.echo(json.dumps({"output": str(output), **values, "loss": loss}))
     elif not quiet and summary.leads:
@@ -118,8 +119,10 @@ def run(
         typer.echo(f"{how}: step {summary.done} of {summary.steps}, loss {summary.loss:.3f}{scores}; {output}")
     if summary.stopped_by and not quiet and summary.leads:
         typer.echo("the same command again continues", err=True)
-    if summary.stopped_by == "signal":
-        raise typer.Exit(INTERRUPTED)
+    code = INTERRUPTED if summary.stopped_by == "signal" else 0
+    if summary.processes > 1:
+        leave(code)
+    raise typer.Exit(code)
 
 
 def _roots(pairs: Iterable[str], recipe: Recipe) -> dict[str, str]:

@@ -50,6 +50,7 @@ class Summary:
         scores: of the last validation.
         stopped_by: "signal" or "time", where it ended before all were done.
         leads: whether this is the first of several processes, or the only one.
+        processes: how many share the batches.
     """
 
     done: int
@@ -58,6 +59,7 @@ class Summary:
     scores: Mapping[str, float]
     stopped_by: str | None
     leads: bool
+    processes: int
 
 
 class _Folder(OwnedFolder):
@@ -94,7 +96,7 @@ def run_recipe(
     accelerator = accelerator_for(recipe.train, cpu=cpu)
     summary = _run(recipe, output, accelerator, overwrite=overwrite, board=board, on_step=on_step)
     accelerator.wait_for_everyone()
-    accelerator.end_training()  # threads of a group of processes that is left open can abort a process at its end
+    accelerator.end_training()
     return summary
 
 
@@ -120,7 +122,7 @@ def _run(
             f"{output} is at iteration {done}, and train.steps={steps} is behind it: give more, or --overwrite"
         )
     if done == steps and folder.complete:
-        return _summary(output, Progress(done, steps, {}), leads=leads)
+        return _summary(output, Progress(done, steps, {}), accelerator)
     if leads:
         folder.reopen()
         write_text_atomic(output / "recipe.yaml", recipe_text(recipe))
@@ -139,10 +141,10 @@ def _run(
         write_report(output, recipe)
         if progress.done == steps:
             folder.finish()
-    return _summary(output, progress, leads=leads)
+    return _summary(output, progress, accelerator)
 
 
-def _summary(output: Path, progress: Progress, *, leads: bool) -> Summary:
+def _summary(output: Path, progress: Progress, accelerator: Accelerator) -> Summary:
     losses, scores = read_curve(output / CURVE).get("loss", []), read_curve(output / VALIDATION)
     return Summary(
         progress.done,
@@ -150,7 +152,8 @@ def _summary(output: Path, progress: Progress, *, leads: bool) -> Summary:
         float(np.mean(losses[-_LAST:])) if losses else float("nan"),
         {name: values[-1] for name, values in list(scores.items())[1:] if values},
         progress.stopped_by,
-        leads,
+        accelerator.is_main_process,
+        accelerator.num_processes,
     )
 
 
