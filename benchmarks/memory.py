@@ -1,6 +1,6 @@
 """Does memory stay flat: resident memory over a long video through the real engine and the default model.
 
-    python benchmarks/memory.py [--frames 3000] [--network deva|small]
+    python benchmarks/memory.py [--frames 3000] [--network deva|small [--objects N]]
 
 Encodes a 240p clip of that many frames (a rendered scene, forth and back), follows its objects by the masks of the
 first frame while discovering others, and prints resident memory every 300 frames. Ends with exit code 1 when the last
@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=3000)
     parser.add_argument("--network", choices=CONFIGS, help="instead of optical flow")
+    parser.add_argument("--objects", type=int, help="follow so many at most, with a network")
     options = parser.parse_args()
     process = psutil.Process()
     readings: dict[int, float] = {}
@@ -72,7 +73,7 @@ def main() -> None:
             MaskPrompt(0, segment.id, mask)
             for segment, mask in zip(first.segments, first.masks_nhw(), strict=True)
             if mask.any()
-        ]
+        ][: options.objects]
         del scene, images, forth_and_back, first
         session = model(options.network).start(Task.VOS if options.network else Task.UVOS, size_hw=SIZE)
         session.prompt(prompts)
