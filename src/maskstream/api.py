@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from maskstream.shipped import shipped, weights_of
 from maskstream.types import (
     CategorySet,
     Frame,
     FrameSegmentation,
+    ImageSegmenter,
     InputError,
     Prompt,
     Propagator,
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from maskstream.video import VideoSource
 
 DEFAULT_SIZE = 480
-"""Short side, in pixels, at which masks are propagated; results are at the size of the source whatever it is."""
+"""Short side, in pixels, at which masks are propagated; results are at the size of the source whatever it is. Networks
+of the package have sizes of their own (`maskstream.shipped.Shipped.size`)."""
 
 
 def load(
@@ -32,10 +35,11 @@ def load(
     *,
     segmenter: str = "motion",
     propagator: str = "flow",
+    prompter: str = "grabcut",
     exact: bool = False,
     dtype: str = "auto",
     schedule: str = "semi-online",
-    size: int = DEFAULT_SIZE,
+    size: int | None = None,
     max_objects: int | None = None,
     min_score: float = 0.0,
 ) -> VideoSegmenter:
@@ -43,14 +47,16 @@ def load(
 
     Args:
         model: "deva".
-        segmenter: what finds objects by itself: "motion" (independently moving objects; no weights).
+        segmenter: what finds objects by itself: "motion" (independently moving objects; no weights), or the folder of a
+            trained motion network.
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
             network: the authors' file, ``DEVA-propagation.pth``, XMem's, ``XMem.pth``, or a folder of ours.
+        prompter: what turns boxes, clicks and scribbles into masks: "grabcut" (no weights).
         exact: run a trained propagator as published; otherwise it looks only around where objects are, which is faster.
         dtype: precision of networks; "auto" is bf16 where the device has units for it.
         schedule: when found objects are believed: "semi-online" when neighbouring frames agree on them, and results
             leave two frames late; "online" at once.
-        size: short side at which masks are propagated.
+        size: short side at which masks are propagated; None: what suits the propagator.
         max_objects: most objects found by itself and followed at once.
         min_score: found objects below this confidence are ignored.
 
@@ -59,19 +65,17 @@ def load(
     """
     for what, name, known in (
         ("model", model, ["deva"]),
-        ("segmenter", segmenter, ["motion"]),
         ("dtype", dtype, ["auto", "bf16", "fp16", "fp32"]),
         ("schedule", schedule, ["online", "semi-online"]),
     ):
         if name not in known:
             raise InputError(f"unknown {what} {name!r}; known: {', '.join(known)}")
-    from maskstream.segmenters import GrabCutSegmenter, MotionSegmenter
     from maskstream.systems.deva import Deva, DevaSettings
 
     return Deva(
         _propagator(propagator, size=size, exact=exact, dtype=dtype),
-        prompter=GrabCutSegmenter(),
-        detector=MotionSegmenter(),
+        prompter=load_prompter(prompter),
+        detector=_detector(segmenter),
         # Motion finds parts as readily as wholes, so an arm that swings is not another object. It draws outlines better
         # than flow carries them, so what it finds replaces what was carried. And it finds what moves all the time, so
         # what is not found again has stopped or leaked, and is better begun anew.
@@ -86,17 +90,38 @@ def load(
     )
 
 
-def _propagator(name: str, *, size: int, exact: bool, dtype: str) -> Propagator[Any, Any]:
+def load_prompter(name: str) -> ImageSegmenter[Any]:
+    """What turns boxes, clicks and scribbles into masks, by name; see `load`.
+
+    Raises:
+        InputError: there is no such prompter.
+    """
+    from maskstream.segmenters import GrabCutSegmenter
+
+    if name == "grabcut":
+        return GrabCutSegmenter()
+    from maskstream.segmenters.click import ClickSegmenter, load_click_network
+
+    return ClickSegmenter(load_click_network(weights_of(name, "prompter")))
+
+
+def _detector(name: str) -> ImageSegmenter[Any]:
+    from maskstream.segmenters import LearnedMotionSegmenter, MotionSegmenter
+    from maskstream.segmenters.motion_network import load_motion_network
+
+    if name == "motion":
+        return MotionSegmenter()
+    return LearnedMotionSegmenter(load_motion_network(weights_of(name, "segmenter")))
+
+
+def _propagator(name: str, *, size: int | None, exact: bool, dtype: str) -> Propagator[Any, Any]:
     from maskstream.propagation import FlowPropagator
 
+    if size is None:
+        size = next((model.size for model in shipped() if model.name == name and model.size), DEFAULT_SIZE)
     if name == "flow":
         return FlowPropagator(size=size)
-    path = Path(name)
-    if not path.exists():
-        raise InputError(
-            f"unknown propagator {name!r}; known: flow, or the path of a checkpoint (DEVA-propagation.pth, or a folder "
-            "with config.json and model.safetensors)"
-        )
+    path = weights_of(name, "propagator")
     from maskstream.propagation.network import load_checkpoint
     from maskstream.propagation.network_propagator import NetworkPropagator, Precision
 

@@ -39,7 +39,7 @@ def _forget_precision():
 def trained(call, tmp_path_factory):
     """The output of two steps of the small recipe, and what the command printed."""
     output = tmp_path_factory.mktemp("train") / "out"
-    done = call("train", "propagate-small", "train.steps=2", *TINY, "-o", output, "--json")
+    done = call("train", "propagate-synthetic", "train.steps=2", *TINY, "-o", output, "--json")
     assert done.returncode == 0, done.stderr
     return output, json.loads(done.stdout)
 
@@ -66,19 +66,19 @@ def test_training_leaves_weights_curves_a_report_and_the_recipe(trained):
 def test_the_same_command_again_finds_its_work_done_and_more_steps_continue_it(call, trained):
     output, _ = trained
     before = curve(output)
-    again = call("train", "propagate-small", "train.steps=2", *TINY, "-o", output)
+    again = call("train", "propagate-synthetic", "train.steps=2", *TINY, "-o", output)
     assert "already complete: step 2 of 2" in again.stdout
     assert curve(output) == before
-    more = call("train", "propagate-small", "train.steps=3", "train.schedule=cosine", *TINY, "-o", output)
+    more = call("train", "propagate-synthetic", "train.steps=3", "train.schedule=cosine", *TINY, "-o", output)
     assert "done: step 3 of 3" in more.stdout
     assert [row[:2] for row in curve(output).values()] == list(before.values())
-    fewer = call("train", "propagate-small", "train.steps=2", *TINY, "-o", output)
+    fewer = call("train", "propagate-synthetic", "train.steps=2", *TINY, "-o", output)
     assert fewer.returncode == 1
     assert "at iteration 3, and train.steps=2 is behind it" in fewer.stderr
 
 
 def test_a_run_that_was_killed_before_its_weights_were_written_writes_them(call, tmp_path):
-    command = ("train", "propagate-small", "train.steps=1", *TINY, "-o", tmp_path / "out")
+    command = ("train", "propagate-synthetic", "train.steps=1", *TINY, "-o", tmp_path / "out")
     assert call(*command).returncode == 0
     expected = (tmp_path / "out" / "weights" / "model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "out" / "weights")
@@ -90,13 +90,13 @@ def test_a_run_that_was_killed_before_its_weights_were_written_writes_them(call,
 
 def test_another_recipe_in_the_same_folder_is_refused(call, trained):
     output, _ = trained
-    refused = call("train", "propagate-small", "train.steps=2", "train.lr=1", *TINY, "-o", output)
+    refused = call("train", "propagate-synthetic", "train.steps=2", "train.lr=1", *TINY, "-o", output)
     assert refused.returncode == 1
     assert "--overwrite" in refused.stderr
 
 
 def test_slices_of_a_run_are_continued(call, tmp_path):
-    command = ("train", "propagate-small", "train.steps=2", "train.max_minutes=1e-9", *TINY, "-o", tmp_path / "out")
+    command = ("train", "propagate-synthetic", "train.steps=2", "train.max_minutes=1e-9", *TINY, "-o", tmp_path / "out")
     first, second = call(*command), call(*command)
     assert "time is over: step 1 of 2" in first.stdout
     assert "the same command again continues" in first.stderr
@@ -108,11 +108,11 @@ def test_slices_of_a_run_are_continued(call, tmp_path):
     ("words", "message"),
     [
         pytest.param(["propagate"], "no recipe propagate", id="no recipe"),
-        pytest.param(["propagate-small", "train.stps=2"], "did you mean train.steps?", id="no setting"),
+        pytest.param(["propagate-synthetic", "train.stps=2"], "did you mean train.steps?", id="no setting"),
         pytest.param(["deva-video", "--data", "davis=/"], "takes davis-2017, ytvos-2019, ovis", id="no such source"),
         pytest.param(["deva-video", "--data", "/"], "write NAME=DIR", id="a folder without a name"),
-        pytest.param(["propagate-small", "--device", "tpu"], "--device is auto or cpu", id="no such device"),
-        pytest.param(["propagate-small", "--from", "missing"], "there is no", id="no weights"),
+        pytest.param(["propagate-synthetic", "--device", "tpu"], "--device is auto or cpu", id="no such device"),
+        pytest.param(["propagate-synthetic", "--from", "missing"], "there is no", id="no weights"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(call, tmp_path, words, message):
@@ -164,7 +164,7 @@ def test_finetuning_goes_on_from_weights_on_data_of_ones_own(call, tmp_path, tra
 
 def test_two_processes_train_like_one(call, tmp_path):
     words = ["train.steps=2", "task.objects=1", "model.frozen_normalisation=true", "validate.videos=0", "--quiet"]
-    command = ["train", "propagate-small", *TINY, *words, "-o"]
+    command = ["train", "propagate-synthetic", *TINY, *words, "-o"]
     assert call(*command, tmp_path / "one").returncode == 0
     run_twice("maskstream", *command, str(tmp_path / "two"))
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskstream.engine.cutouts import write_cutouts
+from maskstream.engine.cutouts import SHARE, random_shape, write_cutouts
 from maskstream.synthetic import write_sample
 from maskstream.synthetic.cutouts import read_cutouts
 from maskstream.types import InputError
@@ -49,3 +49,20 @@ def test_where_nothing_moves_nothing_is_written(tmp_path):
 def test_a_folder_that_is_there_is_left_alone(clip, tmp_path):
     with pytest.raises(InputError, match="is there already"):
         write_cutouts([clip], tmp_path)
+
+
+def test_random_shapes_are_cut_out_of_the_same_frames(clip, tmp_path):
+    plain = write_cutouts([clip], tmp_path / "plain", every=6, size=96)
+    pairs = write_cutouts([clip], tmp_path / "out", every=6, size=96, shapes=2)
+    names = {path.stem for path in (tmp_path / "out").iterdir()}
+    shapes = {name for name in names if "-shape" in name}
+    assert pairs == len(names) == plain + len(shapes)
+    assert shapes == {f"sample-{frame:05d}-shape{n}" for frame in (0, 6, 12) for n in (0, 1)}
+
+
+def test_a_random_shape_is_one_piece_of_some_size():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        mask = random_shape((60, 80), rng)
+        assert SHARE[0] < mask.mean() < SHARE[1]
+        assert mask.shape == (60, 80) and mask.dtype == bool

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from maskstream.propagation.guide import CHANNELS
 from maskstream.propagation.network import NetworkConfig, PropagationNetwork
 
 from .hashed import hashed, hashed_weights
@@ -30,6 +31,7 @@ class Inputs:
     sensory_bnchw: Tensor
     readout_bnchw: Tensor
     selector_bn: Tensor
+    guide_bnchw: Tensor | None
 
     @classmethod
     def hashed(cls, config: NetworkConfig, *, batch: int = 1, objects: int = OBJECTS) -> Inputs:
@@ -41,6 +43,7 @@ class Inputs:
             hashed("sensory", (batch, objects, config.sensory_dim, *grid)),
             hashed("readout", (batch, objects, config.value_dim, *grid)),
             (hashed("selector", (batch, objects)) > -0.5).float(),
+            hashed("guide", (batch, objects, CHANNELS, HEIGHT, WIDTH), 0, 1) if config.guide_dim else None,
         )
 
 
@@ -52,7 +55,12 @@ def outputs(network: PropagationNetwork, given: Inputs) -> dict[str, Tensor]:
         given.image_b3hw, features, given.masks_bnhw, given.sensory_bnchw, deep_update=True
     )
     logits, sensory = network.decode(
-        features, given.readout_bnchw, given.sensory_bnchw, given.masks_bnhw, update_sensory=True
+        features,
+        given.readout_bnchw,
+        given.sensory_bnchw,
+        given.masks_bnhw,
+        update_sensory=True,
+        guide_bnchw=given.guide_bnchw,
     )
     found = {
         "f16": features.f16_bchw,

@@ -46,7 +46,7 @@ def test_it_is_fast_unless_it_has_to_be_exact(folder, options, mode):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        pytest.param("nowhere.pth", None, "known: flow, or the path of a checkpoint", id="no such file"),
+        pytest.param("nowhere.pth", None, "known: flow, or the path of weights", id="no such file"),
         pytest.param("weights.pth", b"not weights", "no PyTorch checkpoint", id="no checkpoint"),
     ],
 )

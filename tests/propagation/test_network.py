@@ -39,7 +39,14 @@ TINY_XMEM = replace(
 )
 """Of XMem's form."""
 
-FORMS = [pytest.param(TINY, id="deva"), pytest.param(TINY_XMEM, id="xmem")]
+TINY_GUIDED = replace(TINY, guide_dim=12)
+"""Of DEVA's form, with a guide of flow and colour."""
+
+FORMS = [
+    pytest.param(TINY, id="deva"),
+    pytest.param(TINY_XMEM, id="xmem"),
+    pytest.param(TINY_GUIDED, id="guided"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +208,12 @@ def test_the_small_decoder_works_an_eighth_as_much_as_devas(deva, networks):
             features = network.encode_image(given.image_b3hw)
             with FlopCounterMode(display=False) as counter:
                 network.decode(
-                    features, given.readout_bnchw, given.sensory_bnchw, given.masks_bnhw, update_sensory=True
+                    features,
+                    given.readout_bnchw,
+                    given.sensory_bnchw,
+                    given.masks_bnhw,
+                    update_sensory=True,
+                    guide_bnchw=given.guide_bnchw,
                 )
         work.append(counter.get_total_flops())
     assert 8 * work[1] < work[0]
@@ -249,7 +261,13 @@ def parts(network, given, features=None, **options):
             given.image_b3hw, features, given.masks_bnhw, given.sensory_bnchw, deep_update=True, **options
         ),
         *network.decode(
-            features, given.readout_bnchw, given.sensory_bnchw, given.masks_bnhw, update_sensory=True, **options
+            features,
+            given.readout_bnchw,
+            given.sensory_bnchw,
+            given.masks_bnhw,
+            update_sensory=True,
+            guide_bnchw=given.guide_bnchw,
+            **options,
         ),
     )
 
@@ -262,6 +280,7 @@ def of(given, images=slice(None), objects=slice(None)):
         given.sensory_bnchw[images, objects],
         given.readout_bnchw[images, objects],
         given.selector_bn[images, objects],
+        None if given.guide_bnchw is None else given.guide_bnchw[images, objects],
     )
 
 
@@ -393,7 +412,9 @@ def test_every_parameter_gets_a_gradient(config):
     value, sensory = network.encode_masks(
         given.image_b3hw, first, given.masks_bnhw, given.sensory_bnchw, deep_update=True
     )
-    logits, sensory = network.decode(first, value, sensory, given.masks_bnhw, update_sensory=True)
+    logits, sensory = network.decode(
+        first, value, sensory, given.masks_bnhw, update_sensory=True, guide_bnchw=given.guide_bnchw
+    )
     loss = network.probabilities(logits, given.selector_bn).square().mean() + sensory.square().mean()
     for term in (first.key_bchw, first.shrinkage_b1hw, first.selection_bchw):
         loss = loss + term.square().mean()

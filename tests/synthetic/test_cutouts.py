@@ -35,8 +35,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_next_frame_warped_by_the_flow_is_this_frame_where_it_is_visible(folder: Path) -> None:
-    clips = draw_cutouts(read_cutouts(folder), 3, SIZE, frames=5, seed=1)
+@pytest.mark.parametrize("still", [0.0, 0.6])
+@pytest.mark.parametrize("times", [None, (4, 3, 0, 1)], ids=["in order", "in another order"])
+def test_the_next_frame_warped_by_the_flow_is_this_frame_where_it_is_visible(
+    folder: Path, still: float, times: tuple[int, ...] | None
+) -> None:
+    clips = draw_cutouts(read_cutouts(folder), 3, SIZE, frames=5, seed=1, still=still, times=times)
     frames, (height, width) = clips.frames_bt3hw.float(), SIZE
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     to = torch.stack([x, y], -1) + clips.flow_bt2hw.permute(0, 1, 3, 4, 2)
@@ -52,6 +56,27 @@ def test_the_next_frame_warped_by_the_flow_is_this_frame_where_it_is_visible(fol
     agrees = found == clips.entity_bthw[:, :-1]
     assert agrees[~clips.occluded_bthw].float().mean() > 0.99
     assert clips.flow_bt2hw.abs().max() > 1
+
+
+def test_what_stands_still_moves_as_the_background_does_but_more_if_it_is_near(folder: Path) -> None:
+    clips = draw_cutouts(read_cutouts(folder), 12, SIZE, frames=9, seed=3, objects=(2, 3), still=1.0)
+    assert not clips.is_thing_be.any()
+    ratios = []
+    for flow_2hw, entity_hw in zip(clips.flow_bt2hw[:, 0], clips.entity_bthw[:, 0], strict=True):
+        ground = flow_2hw[:, entity_hw == 0].mean(1)
+        for entity in entity_hw.unique()[1:]:
+            own = flow_2hw[:, entity_hw == entity].mean(1)
+            if ground.norm() > 0.5:
+                assert torch.cosine_similarity(own, ground, dim=0) > 0.8
+                ratios.append(float(own.norm() / ground.norm()))
+    assert len(ratios) > 10
+    assert 0.5 < min(ratios) < 1 < max(ratios) < 3
+
+
+def test_without_still_objects_nothing_changes(folder: Path) -> None:
+    cutouts = read_cutouts(folder)
+    plain, still = (draw_cutouts(cutouts, 4, SIZE, frames=3, seed=4, still=share) for share in (0.0, 1e-9))
+    assert torch.equal(plain.frames_bt3hw, still.frames_bt3hw) and torch.equal(plain.flow_bt2hw, still.flow_bt2hw)
 
 
 def test_objects_are_things_from_one_up(folder: Path) -> None:

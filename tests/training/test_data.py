@@ -71,14 +71,14 @@ def test_every_source_of_a_recipe_gives_clips(roots, name, source):
         assert 0 < int(batch.labels_bthw.max()) <= recipe.task.objects
 
 
-@pytest.mark.parametrize("name", ["deva-video", "propagate-small"])
+@pytest.mark.parametrize("name", ["deva-video", "propagate-synthetic"])
 def test_a_run_that_continues_gets_the_batches_that_come_next(roots, name):
     recipe = recipe_on(roots, name)
     whole, rest = (numbers_and_frames(batches(recipe, on_cpu(recipe), start)) for start in (0, 2))
     assert same(whole[2:], rest)
 
 
-@pytest.mark.parametrize("name", ["deva-video", "propagate-small"])
+@pytest.mark.parametrize("name", ["deva-video", "propagate-synthetic"])
 def test_processes_and_parts_share_a_batch_in_order(roots, name):
     recipe = recipe_on(roots, name, "train.accumulate=2")
     processes = [
@@ -203,7 +203,7 @@ def test_cut_outs_are_pasted_beside_rendered_scenes(tmp_path):
         picture, labels = trees.frame("ant", n)
         Image.fromarray(picture).save(folder / f"{n}.jpg")
         Image.fromarray((labels == 1).astype(np.uint8) * 255).save(folder / f"{n}.png")
-    recipe = load_recipe("propagate-small", SMALL)
+    recipe = load_recipe("propagate-synthetic", SMALL)
     sources = (SourceRecipe(name="synthetic"), SourceRecipe(name="cutouts", step=4))
     recipe = replace(recipe, data=replace(recipe.data, sources=sources))
     with pytest.raises(InputError, match="say where it is with --data cutouts=DIR"):
@@ -218,7 +218,7 @@ def test_scenes_are_painted_with_textures(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / "noise.png")
     make_textures([tmp_path / "noise.png"], tmp_path / "pack.npz", tiles=4)
-    recipe = load_recipe("propagate-small", SMALL)
+    recipe = load_recipe("propagate-synthetic", SMALL)
     rough = []
     for textures in (None, str(tmp_path / "pack.npz")):
         sources = (SourceRecipe(name="synthetic", textures=textures),)

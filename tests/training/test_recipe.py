@@ -11,7 +11,15 @@ from maskstream.training.strict import parse, read
 from maskstream.types import InputError
 from tests.training.toy import toy_recipe
 
-SHIPPED = ("deva-static", "deva-video", "finetune-propagation", "propagate-small")
+SHIPPED = (
+    "click-small",
+    "deva-static",
+    "deva-video",
+    "finetune-propagation",
+    "motion-small",
+    "propagate-small",
+    "propagate-synthetic",
+)
 
 
 def test_these_recipes_are_shipped():
@@ -114,7 +122,7 @@ def test_an_error_in_a_file_names_the_file(tmp_path):
 
 
 def test_a_recipe_that_is_not_there_lists_those_that_are():
-    with pytest.raises(InputError, match=r"no recipe propagate-smal .*known: deva-static, .*propagate-small"):
+    with pytest.raises(InputError, match=r"no recipe propagate-smal .*known: click-small, .*propagate-synthetic"):
         load_recipe("propagate-smal")
 
 

@@ -152,12 +152,12 @@ def test_a_clip_without_an_object_is_tried_again(monkeypatch: pytest.MonkeyPatch
 
 def test_pictures_have_the_grain_of_the_camera() -> None:
     frames = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
-    grainy = rendered._grainy(frames, 6, 1).float()
+    grainy = rendered.grainy(frames, 6, 1).float()
     assert 5.5 < grainy.std() < 6.5
     assert abs(grainy.mean() - 128) < 0.3
     assert torch.equal(grainy[:, 0], grainy[:, 1])
     assert not torch.equal(grainy[0], grainy[1])
-    assert torch.equal(rendered._grainy(frames, 0, 1), frames)
+    assert torch.equal(rendered.grainy(frames, 0, 1), frames)
 
 
 def test_scenes_are_painted_with_photos() -> None:

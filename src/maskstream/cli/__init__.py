@@ -17,6 +17,7 @@ from .doctor import doctor
 from .evaluate import evaluate
 from .finetune import finetune
 from .info import info
+from .models import models
 from .predict import predict
 from .sample import sample
 from .segment import segment
@@ -57,6 +58,7 @@ _COMMANDS = (
     finetune,
     convert,
     datasets,
+    models,
     info,
     sample,
     synth,

@@ -16,6 +16,7 @@ def cutouts(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("cutouts"),
     every: Annotated[int, typer.Option(min=1, help="Cut objects out of every so many-th frame.")] = 10,
     size: Annotated[int, typer.Option(min=64, help="Short side of the pictures.")] = 480,
+    shapes: Annotated[int, typer.Option(min=0, help="Cut so many random shapes out of these frames, too.")] = 0,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -24,6 +25,6 @@ def cutouts(
     from maskstream.engine.cutouts import write_cutouts
 
     with FrameProgress("cutting out", total=None, quiet=quiet) as progress:
-        pairs = write_cutouts(videos, output, every=every, size=size, on_frame=progress.update)
+        pairs = write_cutouts(videos, output, every=every, size=size, shapes=shapes, on_frame=progress.update)
     if not quiet:
         typer.echo(f"done: {output}, {pairs} objects")

@@ -13,15 +13,24 @@ _MODEL = "How"
 
 Model: TypeAlias = Annotated[str, typer.Option("--model", help="The system.", rich_help_panel=_MODEL)]
 Segmenter: TypeAlias = Annotated[
-    str, typer.Option("--segmenter", help="What finds objects by itself.", rich_help_panel=_MODEL)
+    str,
+    typer.Option(
+        "--segmenter",
+        help="What finds objects by itself: a name ('maskstream models') or path.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 Propagator: TypeAlias = Annotated[
     str,
     typer.Option(
         "--propagator",
-        help="What carries masks onward: flow, or the path of a trained network (DEVA-propagation.pth, or a folder).",
+        help="What carries masks onward: a name, or the path of a trained network (DEVA-propagation.pth, or a folder).",
         rich_help_panel=_MODEL,
     ),
+]
+Prompter: TypeAlias = Annotated[
+    str,
+    typer.Option("--prompter", help="What turns boxes, clicks and scribbles into masks.", rich_help_panel=_MODEL),
 ]
 Exact: TypeAlias = Annotated[
     bool,

@@ -18,6 +18,7 @@ from .options import (
     MinScore,
     Model,
     Overwrite,
+    Prompter,
     Propagator,
     Quiet,
     Schedule,
@@ -44,6 +45,7 @@ def predict(
     model: Model = "deva",
     segmenter: Segmenter = "motion",
     propagator: Propagator = "flow",
+    prompter: Prompter = "grabcut",
     exact: Exact = False,
     dtype: Dtype = "auto",
     schedule: Schedule = "semi-online",
@@ -84,6 +86,7 @@ def predict(
     from maskstream.engine.predict import TRUTH, Request, predict_to_folder
     from maskstream.engine.presets import preset_of
     from maskstream.evaluation.benchmarks import task_of
+    from maskstream.shipped import Kind
     from maskstream.sinks.folder import OwnedFolder
     from maskstream.types import InputError
 
@@ -91,10 +94,10 @@ def predict(
         raise InputError(f"--label-space is own or object, not {label_space!r}")
     info = find_dataset(dataset)
     settings = preset_of(preset or dataset)
+    networks: dict[Kind, str] = {"segmenter": segmenter, "propagator": propagator, "prompter": prompter}
     options: dict[str, object] = {
         "model": model,
-        "segmenter": segmenter,
-        "propagator": propagator,
+        **{str(kind): name for kind, name in networks.items()},
         "exact": exact,
         "dtype": dtype,
         "schedule": schedule,
@@ -118,7 +121,7 @@ def predict(
         "command": "predict",
         **request.plain(),
         "versions": library_versions(),
-        "weights": {} if model == TRUTH or propagator == "flow" else weight_digests(Path(propagator)),
+        "weights": {} if model == TRUTH else weight_digests(networks),
     }
     folder = OwnedFolder(output, run, overwrite=overwrite)
     if root is None:

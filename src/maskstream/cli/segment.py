@@ -19,6 +19,7 @@ from .options import (
     MinScore,
     Model,
     Overwrite,
+    Prompter,
     Propagator,
     Quiet,
     Schedule,
@@ -71,10 +72,16 @@ def segment(
     model: Model = "deva",
     segmenter: Segmenter = "motion",
     propagator: Propagator = "flow",
+    prompter: Prompter = "grabcut",
     exact: Exact = False,
     dtype: Dtype = "auto",
     schedule: Schedule = "semi-online",
-    size: Annotated[int, typer.Option(min=64, help="Short side masks are carried at.", rich_help_panel="How")] = 480,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=64, help="Short side masks are carried at.  [default: 480, or the network's]", rich_help_panel="How"
+        ),
+    ] = None,
     max_objects: Annotated[
         int | None, typer.Option(min=1, help="Most objects found by itself.", rich_help_panel="How")
     ] = None,
@@ -104,6 +111,7 @@ def segment(
         model,
         segmenter=segmenter,
         propagator=propagator,
+        prompter=prompter,
         exact=exact,
         dtype=dtype,
         schedule=schedule,
@@ -128,6 +136,7 @@ def segment(
         "model": model,
         "segmenter": segmenter,
         "propagator": propagator,
+        "prompter": prompter,
         "exact": exact,
         "dtype": dtype,
         "schedule": schedule,
@@ -144,7 +153,7 @@ def segment(
         "options": options,
         "prompts": {kind: texts for kind, texts in given.items() if texts},
         "versions": library_versions(),
-        "weights": {} if propagator == "flow" else weight_digests(Path(propagator)),
+        "weights": weight_digests({"segmenter": segmenter, "propagator": propagator, "prompter": prompter}),
     }
     path = output or Path("out") / (Path(opened.name).stem or "video")
     folder = RunFolder(path, {"command": "segment", **request}, overwrite=overwrite)

@@ -45,9 +45,10 @@ def train(
 ) -> None:
     """Train a model as a recipe says.
 
-    Recipes: propagate-small (rendered scenes, no data needed), deva-static and deva-video (as published),
-    finetune-propagation. The same command again continues a run that was stopped; a larger train.steps continues one
-    that was complete. Several GPUs or machines: accelerate launch -m maskstream train RECIPE ...
+    Recipes: propagate-synthetic (rendered scenes, no data needed); propagate-small, motion-small and click-small (from
+    videos without labels); deva-static and deva-video (as published); finetune-propagation. The same command again
+    continues a run that was stopped; a larger train.steps continues one that was complete. Several GPUs or machines:
+    accelerate launch -m maskstream train RECIPE ...
     """
     del debug
     from maskstream.training.recipe import load_recipe, recipe_text

@@ -12,13 +12,13 @@ class Preset:
     """Settings for a benchmark.
 
     Attributes:
-        size: short side at which masks are carried.
+        size: short side at which masks are carried; None: what suits the propagator, 480 for published networks.
         stride: frames are processed every so often; annotated ones always.
         max_objects: most objects found and followed at once; None for no limit.
         why: where this comes from.
     """
 
-    size: int = 480
+    size: int | None = None
     stride: int = 1
     max_objects: int | None = None
     why: str = "480 pixels and every frame, as published for benchmarks without a setting of their own"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 from maskstream._version import __version__
+from maskstream.shipped import CONFIG, WEIGHTLESS, WEIGHTS, Kind, weights_of
 from maskstream.types import InputError
 
 _END = 1 << 20
@@ -24,18 +26,23 @@ def file_digest(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def weight_digests(checkpoint: Path) -> dict[str, str]:
-    """Digests of the files that a checkpoint consists of, by name: it is a file, or a folder of ours.
+def weight_digests(names: Mapping[Kind, str]) -> dict[str, str]:
+    """Digests of the files of weights that a system consists of, as "propagator/model.safetensors".
+
+    Args:
+        names: by kind; of the package, paths, or methods that have no weights.
 
     Raises:
         InputError: a file cannot be read.
     """
-    files = [checkpoint]
-    if checkpoint.is_dir():
-        from maskstream.propagation.network.checkpoints import CONFIG, WEIGHTS
-
-        files = [checkpoint / CONFIG, checkpoint / WEIGHTS]
-    return {file.name: file_digest(file) for file in files}
+    digests: dict[str, str] = {}
+    for kind, name in names.items():
+        if name in WEIGHTLESS[kind]:
+            continue
+        checkpoint = weights_of(name, kind)
+        files = [checkpoint / CONFIG, checkpoint / WEIGHTS] if checkpoint.is_dir() else [checkpoint]
+        digests |= {f"{kind}/{file.name}": file_digest(file) for file in files}
+    return digests
 
 
 def source_identity(source: str) -> dict[str, str | int]:

@@ -41,6 +41,9 @@ UNSEEN = 1e-3
 
 _MEMORY_BINS = (8, 32, 32)
 
+COLOURS = _MEMORY_BINS[0] * _MEMORY_BINS[1] * _MEMORY_BINS[2]
+"""Colours that are told apart when remembered."""
+
 
 def sharpen(
     probabilities_chw: FloatArray,
@@ -81,8 +84,9 @@ def remember(lab_hwc: ByteArray, mask_hw: NDArray[np.bool_], around_hw: NDArray[
         ``float32[2, 8192]``: fraction of the object's pixels in each bin of colour, and of the surroundings'.
     """
     bins = _memory_bin(lab_hwc)
-    size = int(np.prod(_MEMORY_BINS))
-    histograms = [np.bincount(bins[chosen], minlength=size) / max(chosen.sum(), 1) for chosen in (mask_hw, around_hw)]
+    histograms = [
+        np.bincount(bins[chosen], minlength=COLOURS) / max(chosen.sum(), 1) for chosen in (mask_hw, around_hw)
+    ]
     return np.stack(histograms).astype(np.float32)
 
 
@@ -90,6 +94,21 @@ def likeness(colours: FloatArray, lab_hwc: ByteArray, mask_hw: NDArray[np.bool_]
     """Intersection of the histograms of a region and of a remembered object, in [0, 1]; 0 for an empty region."""
     now = remember(lab_hwc, mask_hw, mask_hw)[0]
     return float(np.minimum(now, colours[0]).sum())
+
+
+def evidence_of(colours: FloatArray, lab_hwc: ByteArray) -> FloatArray:
+    """What remembered colours alone say: 1 if only the object has a pixel's colour, -1 if only its surroundings do.
+
+    Args:
+        colours: from `remember`.
+        lab_hwc: ``uint8[h, w, 3]``, CIELAB.
+
+    Returns:
+        ``float32[h, w]``; 0 for a colour that neither has.
+    """
+    inside, around = (_smooth(histogram) for histogram in colours)
+    table = (inside - around) / (inside + around + 2 * np.float32(UNSEEN))
+    return np.asarray(table[_memory_bin(lab_hwc)], dtype=np.float32)
 
 
 def _evidence(probability_hw: FloatArray, lab_hwc: ByteArray, colours: FloatArray) -> FloatArray:

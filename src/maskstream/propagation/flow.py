@@ -13,14 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskstream.types import Frame, InputError, StateDict
 
-from .colour import likeness, remember, sharpen
+from .colour import likeness, sharpen
 from .references import (
     FlowFeatures,
     Reference,
@@ -93,10 +92,7 @@ class FlowPropagator:
         """The frame at internal resolution: short side `size`, long side rounded down."""
         height, width = frame.size_hw
         short = min(height, width)
-        size_wh = (width * self.size // short, height * self.size // short)
-        how = cv2.INTER_AREA if short > self.size else cv2.INTER_LINEAR
-        image = np.asarray(cv2.resize(frame.image, size_wh, interpolation=how), dtype=np.uint8)
-        return FlowFeatures(torch.from_numpy(cv2.cvtColor(image, cv2.COLOR_RGB2LAB)))
+        return FlowFeatures.of(frame.image, (height * self.size // short, width * self.size // short))
 
     def size_hw(self, features: FlowFeatures) -> tuple[int, int]:
         """The internal resolution of a frame."""
@@ -161,7 +157,7 @@ class FlowPropagator:
         colours = dict(zip(state.object_ids, state.colours, strict=True))
         for position, object_id in zip(positions, object_ids, strict=True):
             if object_id not in colours or given.masks_nhw[position].any():
-                colours[object_id] = _colours(given, position)
+                colours[object_id] = given.colours(position)
         return FlowState(
             ids,
             given,
@@ -177,7 +173,7 @@ class FlowPropagator:
             return torch.ones((1, *target.size_hw))
         given = torch.from_numpy(with_background(masks_nhw.float().cpu().numpy()))[1:]
         reference = Reference.now(source, given)
-        colours = [_colours(reference, n) for n in range(len(given))]
+        colours = [reference.colours(n) for n in range(len(given))]
         return _look([], [step(reference, target)], target, colours)
 
     def remove(self, state: FlowState, object_ids: Sequence[int]) -> FlowState:
@@ -198,21 +194,21 @@ class FlowPropagator:
         """The state as plain data."""
         return {
             "object_ids": list(state.object_ids),
-            "last": _to_plain(state.last),
-            "recent": _to_plain(state.recent),
-            "prompted": [_to_plain(reference) for reference in state.prompted],
+            "last": None if state.last is None else state.last.to_plain(),
+            "recent": None if state.recent is None else state.recent.to_plain(),
+            "prompted": [reference.to_plain() for reference in state.prompted],
             "colours": list(state.colours),
             "reads": state.reads,
         }
 
     def load_state_dict(self, plain: StateDict) -> FlowState:
         """The state again; undoes `state_dict`."""
-        prompted = (_from_plain(reference) for reference in plain["prompted"])
+        last, recent = plain["last"], plain["recent"]
         return FlowState(
             tuple(plain["object_ids"]),
-            _from_plain(plain["last"]),
-            _from_plain(plain["recent"]),
-            tuple(reference for reference in prompted if reference is not None),
+            None if last is None else Reference.from_plain(last),
+            None if recent is None else Reference.from_plain(recent),
+            tuple(Reference.from_plain(reference) for reference in plain["prompted"]),
             tuple(plain["colours"]),
             plain["reads"],
         )
@@ -269,34 +265,7 @@ def _relative(region: Region, origin: Region) -> Region:
     return rows, columns
 
 
-def _colours(reference: Reference, position: int) -> Tensor:
-    """What an object looks like on a frame that has just been labelled, and what is around it."""
-    mask = reference.masks_nhw[position].numpy() > 127
-    around = np.zeros_like(mask)
-    (region,) = regions([reference.only([position])])
-    if region is not None:
-        around[region] = True
-    return torch.from_numpy(remember(reference.lab_hwc.numpy(), mask, around & ~mask))
-
-
 def _check_size(features: FlowFeatures, last: Reference) -> None:
     if features.lab_hwc.shape != last.lab_hwc.shape:
         sizes = [f"{tensor.shape[0]}×{tensor.shape[1]}" for tensor in (features.lab_hwc, last.lab_hwc)]
         raise InputError(f"a frame is {sizes[0]} but the one before was {sizes[1]}: frames must be of one size")
-
-
-def _to_plain(reference: Reference | None) -> StateDict | None:
-    if reference is None:
-        return None
-    return {
-        "lab_hwc": reference.lab_hwc,
-        "masks_nhw": reference.masks_nhw,
-        "known": list(reference.known),
-        "sampling_hwc": reference.sampling_hwc,
-    }
-
-
-def _from_plain(plain: StateDict | None) -> Reference | None:
-    if plain is None:
-        return None
-    return Reference(plain["lab_hwc"], plain["masks_nhw"], tuple(plain["known"]), plain["sampling_hwc"])

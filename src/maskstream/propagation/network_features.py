@@ -12,6 +12,7 @@ from maskstream.types import StateDict
 
 from .attention import Keys
 from .network import ImageFeatures
+from .references import FlowFeatures
 
 STRIDE = 16
 """Of keys, values and sensory memory: images are padded to multiples of it."""
@@ -29,12 +30,14 @@ class NetworkFeatures:
         size_hw: of the frame at internal resolution.
         image_b3hw: ``float32[1, 3, H, W]``, normalised, and padded on all sides to multiples of 16.
         image: what the network makes of it.
+        flow: what the guide needs to know of it, without padding; None for networks without a guide.
     """
 
     frame_index: int
     size_hw: tuple[int, int]
     image_b3hw: Tensor = field(repr=False)
     image: ImageFeatures = field(repr=False)
+    flow: FlowFeatures | None = field(default=None, repr=False)
 
     @property
     def keys(self) -> Keys:
@@ -57,9 +60,9 @@ class NetworkFeatures:
         return padded[..., top : top + height, left : left + width]
 
     def without_skips(self) -> NetworkFeatures:
-        """What memorising the frame needs: without the large maps for the decoder."""
+        """What memorising the frame needs: without the large maps for the decoder, and without the guide's."""
         nothing = self.image.f16_bchw.new_empty(0)
-        return replace(self, image=replace(self.image, f8_bchw=nothing, f4_bchw=nothing))
+        return replace(self, image=replace(self.image, f8_bchw=nothing, f4_bchw=nothing), flow=None)
 
     def to_plain(self) -> StateDict:
         """What is left by `without_skips`, as plain data."""

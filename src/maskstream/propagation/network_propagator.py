@@ -30,10 +30,12 @@ from maskstream.types import Frame, InputError, StateDict
 
 from . import windows
 from .attention import attend, read_out
+from .guide import GuideState, begin, given_to, guide_bytes, look
 from .memory import SIMILARITY_BYTES, Memory, forget, from_plain, memorise, read, to_plain
 from .memory_policy import FLOAT32, MemoryPolicy
 from .network import PropagationNetwork, aggregate
 from .network_features import STRIDE, NetworkFeatures, padded, prepare
+from .references import FlowFeatures
 
 SLACK = 1e-3
 """Masks may lie outside of [0, 1] by so much, as they do after resizing."""
@@ -55,6 +57,7 @@ class NetworkState:
         since_memory: frames read after the last one that is, or will be, in memory.
         pending: the last frame if it is to be memorised, without what only decoding needs.
         former_nchw: sensory memory before the last frame, for networks with `NetworkConfig.one_update`.
+        guide: what flow and colour remember, for networks with `NetworkConfig.guide_dim`.
     """
 
     object_ids: tuple[int, ...] = ()
@@ -65,6 +68,7 @@ class NetworkState:
     since_memory: int = 0
     pending: NetworkFeatures | None = field(default=None, repr=False)
     former_nchw: Tensor | None = field(default=None, repr=False)
+    guide: GuideState | None = field(default=None, repr=False)
 
     @property
     def nbytes(self) -> int:
@@ -75,6 +79,7 @@ class NetworkState:
             + self.last_masks_nhw.nbytes
             + (0 if self.pending is None else self.pending.nbytes)
             + (0 if self.former_nchw is None else self.former_nchw.nbytes)
+            + (0 if self.guide is None else self.guide.nbytes)
         )
 
 
@@ -164,7 +169,8 @@ class NetworkPropagator:
         sensory = objects * config.sensory_dim * FLOAT32 * (2 if config.one_update else 1)
         masks, image = objects * STRIDE**2 * FLOAT32, 3 * STRIDE**2 * FLOAT32
         pending = image + (config.image_dims[0] + 2 * config.key_dim) * itemsize + FLOAT32
-        return memory + places * (sensory + masks + pending)
+        guide = guide_bytes((height, width), objects=objects) if config.guide_dim else 0
+        return memory + places * (sensory + masks + pending) + guide
 
     @torch.inference_mode()
     def encode(self, frame: Frame) -> NetworkFeatures:
@@ -173,7 +179,12 @@ class NetworkPropagator:
         pixels = torch.from_numpy(np.require(frame.image, requirements=("C", "W")))
         image = prepare(pixels.to(self.device), size_hw, antialias=self.antialias)
         image = padded(self._turned(image))
-        return NetworkFeatures(frame.index, size_hw, image, self.network.encode_image(image))
+        flow = self._flow_features(frame, size_hw) if self.network.config.guide_dim else None
+        return NetworkFeatures(frame.index, size_hw, image, self.network.encode_image(image), flow)
+
+    def _flow_features(self, frame: Frame, size_hw: tuple[int, int]) -> FlowFeatures:
+        features = FlowFeatures.of(frame.image, size_hw)
+        return FlowFeatures(features.lab_hwc.flip(1).contiguous()) if self.mirror else features
 
     def size_hw(self, features: NetworkFeatures) -> tuple[int, int]:
         """The internal resolution of a frame, without padding."""
@@ -197,6 +208,7 @@ class NetworkPropagator:
         _check_size(features, state)
         ready = self._memorised(state)
         memory, readout_nqc = read(ready.memory, features.keys, top_k=self.policy.top_k, budget=self.chunk_bytes)
+        guide, seen_nchw = self._guided(state.guide, features, ready.last_masks_nhw)
         since = state.since_memory + 1
         due, one_update = since >= self.policy.every, self.network.config.one_update
         sensory_nchw, probabilities = self._decode(
@@ -205,6 +217,7 @@ class NetworkPropagator:
             ready.sensory_nchw,
             ready.last_masks_nhw,
             update_sensory=advance and not (due and one_update),
+            guide_nchw=seen_nchw,
         )
         if advance:
             state = NetworkState(
@@ -216,6 +229,7 @@ class NetworkPropagator:
                 since_memory=0 if due else since,
                 pending=features.without_skips() if due else None,
                 former_nchw=ready.sensory_nchw if one_update and not due else None,
+                guide=guide,
             )
         return state, self._outside(probabilities, features)
 
@@ -248,13 +262,18 @@ class NetworkPropagator:
             sensory_nchw[: len(known)] = state.sensory_nchw if state.former_nchw is None else state.former_nchw
         masks_nhw[:, given_nhw.amax(dim=0) > 0.5] = 0
         masks_nhw[[ids.index(object_id) for object_id in object_ids]] = given_nhw
+        masks_nhw = torch.softmax(aggregate(masks_nhw[None]), dim=1)[0, 1:]
+        guide = None
+        if features.flow is not None:
+            guide = given_to(state.guide, features.flow, features.crop(masks_nhw), known, ids, object_ids)
         return NetworkState(
             ids,
             features.size_hw,
             state.memory,
             sensory_nchw,
-            torch.softmax(aggregate(masks_nhw[None]), dim=1)[0, 1:],
+            masks_nhw,
             pending=features.without_skips(),
+            guide=guide,
         )
 
     @torch.inference_mode()
@@ -276,7 +295,11 @@ class NetworkPropagator:
         value_ntc, sensory_nchw = self._encode_masks(source, given_nhw, self._no_sensory(len(given_nhw), source))
         (attention,) = attend(target.keys, [[source.keys]], top_k=self.policy.top_k, budget=SIMILARITY_BYTES)
         readout_nqc = read_out(attention, [value_ntc], budget=self.chunk_bytes)
-        _, probabilities = self._decode(target, readout_nqc, sensory_nchw, given_nhw, update_sensory=False)
+        start = None if source.flow is None else begin(source.flow, source.crop(given_nhw))
+        _, seen_nchw = self._guided(start, target, given_nhw)
+        _, probabilities = self._decode(
+            target, readout_nqc, sensory_nchw, given_nhw, update_sensory=False, guide_nchw=seen_nchw
+        )
         return self._outside(probabilities, target)
 
     @torch.inference_mode()
@@ -294,6 +317,7 @@ class NetworkPropagator:
             sensory_nchw=state.sensory_nchw[keep],
             last_masks_nhw=state.last_masks_nhw[keep],
             former_nchw=None if state.former_nchw is None else state.former_nchw[keep],
+            guide=None if state.guide is None else state.guide.only(keep),
         )
 
     def state_dict(self, state: NetworkState) -> StateDict:
@@ -307,6 +331,7 @@ class NetworkPropagator:
             "since_memory": state.since_memory,
             "pending": None if state.pending is None else state.pending.to_plain(),
             "former": state.former_nchw,
+            "guide": None if state.guide is None else state.guide.to_plain(),
         }
 
     def load_state_dict(self, plain: StateDict) -> NetworkState:
@@ -316,7 +341,7 @@ class NetworkPropagator:
             InputError: it is of another network or mode.
         """
         height, width = plain["size_hw"]
-        pending, former = plain["pending"], plain["former"]
+        pending, former, guide = plain["pending"], plain["former"], plain["guide"]
         memory = from_plain(plain["memory"], self.device)
         for bucket in memory.buckets:
             channels = bucket.frames[0].value_ntc.shape[2]
@@ -334,6 +359,7 @@ class NetworkPropagator:
             plain["since_memory"],
             None if pending is None else NetworkFeatures.from_plain(pending, self.device),
             None if former is None else former.to(self.device),
+            None if guide is None else GuideState.from_plain(guide),
         )
 
     def _memorised(self, state: NetworkState) -> NetworkState:
@@ -388,6 +414,7 @@ class NetworkPropagator:
         last_masks_nhw: Tensor,
         *,
         update_sensory: bool,
+        guide_nchw: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Sensory memory after the frame, and probabilities ``float32[1 + N, H, W]``."""
         readout_nchw = readout_nqc.transpose(1, 2).view(*readout_nqc.shape[::2], *features.grid_hw)
@@ -405,6 +432,7 @@ class NetworkPropagator:
                 around,
                 update_sensory=update_sensory,
                 places=self._places_at_once,
+                guide_nchw=guide_nchw,
             )
             return sensory_nchw, self.network.probabilities(logits_nhw[None])[0]
         logits_bnhw, sensory_bnchw = self.network.decode(
@@ -413,9 +441,19 @@ class NetworkPropagator:
             sensory_nchw[None],
             last_masks_nhw[None],
             update_sensory=update_sensory,
+            guide_bnchw=None if guide_nchw is None else guide_nchw[None],
             chunk=self._objects_at_once(features),
         )
         return sensory_bnchw[0], self.network.probabilities(logits_bnhw)[0]
+
+    def _guided(
+        self, guide: GuideState | None, features: NetworkFeatures, last_masks_nhw: Tensor
+    ) -> tuple[GuideState | None, Tensor | None]:
+        """What the guide says of a frame, ``float32[N, CHANNELS, H, W]``; nothing for networks without one."""
+        if guide is None or features.flow is None:
+            return None, None
+        guide, seen_nchw = look(guide, features.flow, features.crop(last_masks_nhw))
+        return guide, padded(seen_nchw)
 
     @property
     def _places_at_once(self) -> int:

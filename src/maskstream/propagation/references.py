@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstream.optical_flow import dense_flow
+from maskstream.types import StateDict
+
+from .colour import remember
 
 FloatArray: TypeAlias = NDArray[np.float32]
 ByteArray: TypeAlias = NDArray[np.uint8]
@@ -60,6 +63,14 @@ class FlowFeatures:
     """
 
     lab_hwc: Tensor = field(repr=False)
+
+    @classmethod
+    def of(cls, image_hw3: ByteArray, size_hw: tuple[int, int]) -> FlowFeatures:
+        """Of a picture, ``uint8[H, W, 3]`` RGB, at another size."""
+        (height, width), reduced = size_hw, min(image_hw3.shape[:2]) > min(size_hw)
+        how = cv2.INTER_AREA if reduced else cv2.INTER_LINEAR
+        image = np.asarray(cv2.resize(image_hw3, (width, height), interpolation=how), dtype=np.uint8)
+        return cls(torch.from_numpy(cv2.cvtColor(image, cv2.COLOR_RGB2LAB)))
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -107,6 +118,29 @@ class Reference:
     def only(self, positions: Sequence[int]) -> Reference:
         """With these objects only."""
         return replace(self, masks_nhw=self.masks_nhw[list(positions)], known=tuple(self.known[n] for n in positions))
+
+    def colours(self, position: int) -> Tensor:
+        """What an object looks like on this frame, just labelled, and what is around it; see `colour.remember`."""
+        mask = self.masks_nhw[position].numpy() > 127
+        around = np.zeros_like(mask)
+        (region,) = regions([self.only([position])])
+        if region is not None:
+            around[region] = True
+        return torch.from_numpy(remember(self.lab_hwc.numpy(), mask, around & ~mask))
+
+    def to_plain(self) -> StateDict:
+        """As plain data."""
+        return {
+            "lab_hwc": self.lab_hwc,
+            "masks_nhw": self.masks_nhw,
+            "known": list(self.known),
+            "sampling_hwc": self.sampling_hwc,
+        }
+
+    @classmethod
+    def from_plain(cls, plain: StateDict) -> Reference:
+        """Undo `to_plain`."""
+        return cls(plain["lab_hwc"], plain["masks_nhw"], tuple(plain["known"]), plain["sampling_hwc"])
 
 
 def step(last: Reference, features: FlowFeatures) -> Reference:
@@ -203,7 +237,7 @@ def vote(
     for reference, weight in zip(references, weights, strict=True):
         sampling = reference.sampling_hwc.numpy()
         confidence = np.zeros(features.size_hw, dtype=np.float32)
-        confidence[union] = weight * _resemblance(reference, features, union)
+        confidence[union] = weight * resemblance(reference, features, union)
         for n, region in enumerate(regions_n):
             if region is not None and reference.known[n]:
                 there = warp(reference.masks_nhw[n].numpy(), np.ascontiguousarray(sampling[region]))
@@ -246,7 +280,7 @@ def _flow(source: FlowFeatures, target: Reference, start: FloatArray) -> FloatAr
     return dense_flow(here, there, start=start)
 
 
-def _resemblance(reference: Reference, features: FlowFeatures, region: Region) -> FloatArray:
+def resemblance(reference: Reference, features: FlowFeatures, region: Region) -> FloatArray:
     """In (0, 1], how much the present looks as the reference predicts, within a region."""
     sampling = np.ascontiguousarray(reference.sampling_hwc.numpy()[region])
     if not sampling.size:
@@ -254,8 +288,7 @@ def _resemblance(reference: Reference, features: FlowFeatures, region: Region) -
     predicted = warp(reference.lab_hwc.numpy(), sampling)
     difference = cv2.absdiff(predicted, features.lab_hwc.numpy()[region]).astype(np.float32).mean(axis=2)
     difference = cv2.blur(difference, (RESEMBLANCE_WINDOW, RESEMBLANCE_WINDOW))
-    resemblance: FloatArray = np.exp(-difference / RESEMBLANCE_SCALE)
-    return resemblance
+    return np.asarray(np.exp(-difference / RESEMBLANCE_SCALE), dtype=np.float32)
 
 
 def _around(seen_hw: NDArray[np.bool_], stride: int, size_hw: tuple[int, int]) -> Region | None:

@@ -213,6 +213,7 @@ def decode(
     *,
     update_sensory: bool,
     places: int,
+    guide_nchw: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Segment objects in windows; elsewhere they are not, and their sensory memory stays as it was.
 
@@ -225,6 +226,7 @@ def decode(
         windows: of the objects.
         update_sensory: whether sensory memory moves on.
         places: as many as may be worked on at a time.
+        guide_nchw: ``[N, CHANNELS, H, W]``, for networks with a guide.
 
     Returns:
         Logits ``float32[N, H/4, W/4]`` and sensory memory ``[N, Ch, h, w]``.
@@ -243,6 +245,7 @@ def decode(
             group.own(sensory_nchw),
             group.own(last_masks_nhw[:, None], STRIDE).squeeze(2),
             update_sensory=update_sensory,
+            guide_bnchw=None if guide_nchw is None else group.own(guide_nchw, STRIDE),
         )
         group.put_(logits_nhw[:, None], logits_bmhw.unsqueeze(2), 4)
         if update_sensory:

@@ -37,6 +37,7 @@ class Residual:
 
     Attributes:
         flow: ``float32[h, w, 2]``, flow minus camera motion.
+        camera: ``float32[h, w, 2]``, camera motion.
         tolerance: ``float32[h, w]``, what noise and parallax may amount to (one sigma), in pixels.
         consistent: ``bool[h, w]``, whether forward and backward flow agree.
         contrast: ``float32[h, w]`` in [0, 1], near 0 where the picture looks as if only the camera had moved: a bare
@@ -45,6 +46,7 @@ class Residual:
     """
 
     flow: FloatArray
+    camera: FloatArray
     tolerance: FloatArray
     consistent: BoolArray
     contrast: FloatArray
@@ -135,7 +137,7 @@ def _residual(flow: FloatArray, camera: FloatArray, consistent: BoolArray) -> Re
     noise = 1.4826 * float(np.median(samples[samples <= np.quantile(samples, 0.7)]))
     tolerance = max(noise, NOISE_FLOOR_PX) + PARALLAX_TOLERANCE * np.hypot(camera[..., 0], camera[..., 1])
     ones = np.ones(consistent.shape, np.float32)
-    return Residual(rest, tolerance.astype(np.float32), consistent, ones, _inside(camera))
+    return Residual(rest, camera, tolerance.astype(np.float32), consistent, ones, _inside(camera))
 
 
 def _second_plane(flow: FloatArray, camera: FloatArray, residual: Residual) -> FloatArray | None:
@@ -164,6 +166,16 @@ def _contrast(current: ByteArray, past: ByteArray, camera: FloatArray) -> FloatA
     squared = np.square(np.maximum.reduce(cv2.split(cv2.absdiff(moved, current))).astype(np.float32))
     squared = cv2.GaussianBlur(squared, (0, 0), 2)
     return np.asarray(squared / (squared + CAMERA_NOISE**2), dtype=np.float32)
+
+
+def reduced(image_hw3: ByteArray, size: int) -> ByteArray:
+    """A picture whose shorter side is at most ``size``."""
+    height, width = image_hw3.shape[:2]
+    scale = size / min(height, width)
+    if scale >= 1:
+        return np.array(image_hw3)
+    size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image_hw3, size_wh, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def squared_length(flow: FloatArray) -> FloatArray:

@@ -24,10 +24,12 @@ from maskstream.segmenters.camera_motion import (
     FloatArray,
     Residual,
     motion_evidence,
+    reduced,
     residual_motion,
     squared_length,
 )
 from maskstream.segmenters.edges import REACH, dilated, snapped_to_edges
+from maskstream.segmenters.motion_network import MotionNetwork, motion_inputs
 from maskstream.types import CategorySet, Frame, InputError, ObjectPrompt, Proposals
 
 WEAK_EVIDENCE, STRONG_EVIDENCE = 0.3, 0.5  # a seed is connected weak evidence that is strong somewhere
@@ -85,7 +87,7 @@ class MotionSegmenter:
 
     def encode(self, frames: Sequence[Frame]) -> list[Tensor]:
         """Each frame reduced, ``uint8[h, w, 3]``."""
-        return [torch.from_numpy(self._reduced(frame.image)) for frame in frames]
+        return [torch.from_numpy(reduced(frame.image, self.size)) for frame in frames]
 
     def segment(
         self,
@@ -117,7 +119,7 @@ class MotionSegmenter:
         residuals = self._residuals(image, context)
         if not residuals:
             return Proposals.none((image.shape[0], image.shape[1]))
-        evidence = _blurred(motion_evidence(list(residuals.values())))
+        evidence = self._evidence(image, residuals)
         if exclude is not None:
             excluded = exclude.cpu().numpy().astype(np.uint8)
             evidence[cv2.resize(excluded, image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0] = 0
@@ -127,6 +129,10 @@ class MotionSegmenter:
             for part in self._parts(mask & (evidence > 0), residuals)
         ]
         return self._proposals(_joined(regions, evidence.shape), evidence)
+
+    def _evidence(self, image: ByteArray, residuals: dict[int, Residual]) -> FloatArray:
+        """``float32[h, w]`` in [0, 1], how sure it is of each pixel that it moves."""
+        return _blurred(motion_evidence(list(residuals.values())))
 
     def _residuals(self, image: ByteArray, context: Sequence[Tensor]) -> dict[int, Residual]:
         residuals = {}
@@ -170,13 +176,38 @@ class MotionSegmenter:
         masks_nhw = torch.from_numpy(np.stack([mask for _, mask in found]))
         return Proposals(masks_nhw, scores=tuple(min(1.0, score) for score, _ in found))
 
-    def _reduced(self, image: ByteArray) -> ByteArray:
-        height, width = image.shape[:2]
-        scale = self.size / min(height, width)
-        if scale >= 1:
-            return np.array(image)
-        size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+class LearnedMotionSegmenter(MotionSegmenter):
+    """The same with a network beside it, which has learned what flow of moving objects, and of still ones, looks like.
+
+    Evidence is the mean of both: the network knows objects, and the formula has no idea of what it was trained on.
+
+    Args:
+        network: on the CPU.
+        size: the shorter side that frames are reduced to, in pixels.
+        max_proposals: keep at most this many.
+        min_area: smallest proposal, as a fraction of the picture.
+        min_score: least score of a proposal.
+    """
+
+    def __init__(
+        self,
+        network: MotionNetwork,
+        *,
+        size: int = 240,
+        max_proposals: int = 12,
+        min_area: float = 0.002,
+        min_score: float = 0.5,
+    ) -> None:
+        gaps = network.config.gaps
+        super().__init__(size=size, gaps=gaps, max_proposals=max_proposals, min_area=min_area, min_score=min_score)
+        self.network = network.eval()
+
+    @torch.inference_mode()
+    def _evidence(self, image: ByteArray, residuals: dict[int, Residual]) -> FloatArray:
+        logits = self.network(torch.from_numpy(motion_inputs(image, residuals, self.gaps))[None])
+        learned = torch.sigmoid(logits[0]).numpy()
+        return np.asarray((super()._evidence(image, residuals) + learned) / 2, dtype=np.float32)
 
 
 def _telling(mask: BoolArray, residuals: dict[int, Residual]) -> tuple[int, Residual]:

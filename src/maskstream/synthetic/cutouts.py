@@ -90,7 +90,7 @@ def read_cutouts(
     """
     from maskstream.video.images import read_image  # brings the video reader along, which drawing does without
 
-    pairs = _pairs(Path(images), Path(masks) if masks is not None else None)
+    pairs = pairs_in(Path(images), Path(masks) if masks is not None else None)
     objects: list[Picture] = []
     grounds: list[Picture] = []
     for picture, mask in pairs[:: -(-len(pairs) // most)]:
@@ -118,6 +118,8 @@ def draw_cutouts(
     seed: int,
     objects: tuple[int, int] = (1, 4),
     step: int = 1,
+    times: Sequence[int] | None = None,
+    still: float = 0.0,
     motion: bool = True,
 ) -> Clips:
     """Draw clips, on the device of the cut-outs. The same seed gives the same clips on one machine.
@@ -130,6 +132,9 @@ def draw_cutouts(
         seed: which clips.
         objects: fewest and most in a clip.
         step: only every so many-th frame is drawn, so that more moves.
+        times: the frames of these that are drawn, in this order; flow is from each to the next of them.
+        still: how many of the objects stand still in the world; the nearer they are to the camera, the more they move
+            in the picture. They are void, as the background.
         motion: whether flow and occlusion are wanted; otherwise they are empty, and a third of the time is saved.
 
     Returns:
@@ -143,7 +148,10 @@ def draw_cutouts(
             f"{clips} clips of {frames} frames, every {step}th, with {objects[0]} to {objects[1]} objects: give at "
             "least 1 of each"
         )
-    scene = _Scene.random(cutouts, clips, size_hw, step * (frames - 1) + 1, objects, seed).every(step)
+    scene = _Scene.random(cutouts, clips, size_hw, step * (frames - 1) + 1, objects, seed, still)
+    scene = scene.at(range(0, step * (frames - 1) + 1, step))
+    if times is not None:
+        scene = scene.at(times)
     device = cutouts.objects_n4ss.device
     at_once = max(1, _FRAMES_AT_ONCE.get(device.type, _FRAMES_AT_ONCE["cuda"]) // frames)
     drawn = [
@@ -151,7 +159,8 @@ def draw_cutouts(
         for first in range(0, clips, at_once)
     ]
     pictures, entity, flow, occluded = (torch.cat(pieces) for pieces in zip(*drawn, strict=True))
-    category = torch.cat([torch.zeros_like(scene.count_b[:, None]), scene.exists_bk.long()], 1)
+    moves_bk = scene.exists_bk & ~scene.still_bk
+    category = torch.cat([torch.zeros_like(scene.count_b[:, None]), moves_bk.long()], 1)
     return Clips(pictures, entity, flow, occluded, category, category > 0)
 
 
@@ -166,6 +175,7 @@ class _Scene:
         count_b: ``int64[B]``, how many objects there are.
         object_bkt23: ``float32[B, K, T, 2, 3]``, picture to object.
         bend_bkt2ll: ``float32[B, K, T, 2, L, L]``, d on the lattice, x and y.
+        still_bk: ``bool[B, K]``, whether objects stand still in the world.
     """
 
     ground_b: Tensor
@@ -174,19 +184,21 @@ class _Scene:
     count_b: Tensor
     object_bkt23: Tensor
     bend_bkt2ll: Tensor
+    still_bk: Tensor
 
     @property
     def exists_bk(self) -> Tensor:
         """``bool[B, K]``."""
         return torch.arange(self.object_bk.shape[1], device=self.count_b.device) < self.count_b[:, None]
 
-    def every(self, step: int) -> _Scene:
-        """Only every so many-th frame."""
+    def at(self, times: Sequence[int]) -> _Scene:
+        """Only some frames, in this order."""
+        chosen = list(times)
         return replace(
             self,
-            ground_bt23=self.ground_bt23[:, ::step],
-            object_bkt23=self.object_bkt23[:, :, ::step],
-            bend_bkt2ll=self.bend_bkt2ll[:, :, ::step],
+            ground_bt23=self.ground_bt23[:, chosen],
+            object_bkt23=self.object_bkt23[:, :, chosen],
+            bend_bkt2ll=self.bend_bkt2ll[:, :, chosen],
         )
 
     @classmethod
@@ -198,6 +210,7 @@ class _Scene:
         frames: int,
         objects: tuple[int, int],
         seed: int,
+        still: float,
     ) -> _Scene:
         """Let chance decide; on the CPU, so that every device gets the same."""
         generator = torch.Generator().manual_seed(seed)
@@ -226,13 +239,46 @@ class _Scene:
         shifts = _BEND * between(-1, 1, clips, most, 1, 2, _CONTROL**2) * swing
         bend_bkt2ll = (shifts @ _thin_plate().T).view(clips, most, frames, 2, _LATTICE, _LATTICE)
         device = cutouts.objects_n4ss.device
-        return cls(
+        scene = cls(
             below(len(cutouts.grounds_m3gg), clips).to(device),
             ground_bt23.to(device),
             below(len(cutouts.objects_n4ss), clips, most).to(device),
             (objects[0] + below(most - objects[0] + 1, clips)).to(device),
             object_bkt23.to(device),
             bend_bkt2ll.to(device),
+            torch.zeros(clips, most, dtype=torch.bool, device=device),
+        )
+        if not still:
+            return scene
+        still_bk, nearer_bk = between(0, 1, clips, most) < still, between(-0.3, 1.0, clips, most)
+        return scene.standing(still_bk.to(device), nearer_bk.to(device))
+
+    def standing(self, still_bk: Tensor, nearer_bk: Tensor) -> _Scene:
+        """With objects that stay where they are on the first frame, as on a plane of their own before the background.
+
+        Args:
+            still_bk: ``bool[B, K]``, which ones.
+            nearer_bk: ``float32[B, K]``, by how much more than the background each moves in the picture.
+        """
+        first_bk23 = self.object_bkt23[:, :, 0]
+        corner_k2 = first_bk23.new_zeros(1, 1, 1, 2)
+        middle_bk2 = _moved_back(first_bk23, corner_k2.expand(*first_bk23.shape[:2], 1, 2))[:, :, 0]
+        # the first picture, in the picture of frame t: first through the background's map, and back
+        there_bkp2 = _moved(self.ground_bt23[:, :1], middle_bk2[:, None])[:, 0]
+        seen_btk2 = _moved_back(self.ground_bt23, there_bkp2[:, None].expand(-1, self.ground_bt23.shape[1], -1, -1))
+        shift_bkt2 = (1 + nearer_bk[..., None, None]) * (seen_btk2.transpose(1, 2) - middle_bk2[:, :, None])
+        # from frame t to the first: undo the shift, and the background's growth and turn around the object's middle
+        grown_bt22 = torch.linalg.solve(self.ground_bt23[:, :1, :, :2], self.ground_bt23[..., :2])
+        linear_bkt22 = first_bk23[:, :, None, :, :2] @ grown_bt22[:, None]
+        middle_bkt2 = middle_bk2[:, :, None] + shift_bkt2
+        move_bkt2 = -(linear_bkt22 @ middle_bkt2[..., None])
+        stays_bkt23 = torch.cat([linear_bkt22, move_bkt2], dim=-1)
+        keep = still_bk[..., None, None, None]
+        return replace(
+            self,
+            object_bkt23=torch.where(keep, stays_bkt23, self.object_bkt23),
+            bend_bkt2ll=torch.where(keep[..., None], self.bend_bkt2ll[:, :, :1], self.bend_bkt2ll),
+            still_bk=still_bk,
         )
 
 
@@ -369,7 +415,12 @@ def _terms(points_p2: Tensor, control_c2: Tensor) -> Tensor:
     return torch.cat([squared * squared.log(), torch.ones_like(points_p2[:, :1]), points_p2], 1)
 
 
-def _pairs(images: Path, masks: Path | None) -> list[tuple[Path, Path]]:
+def pairs_in(images: Path, masks: Path | None = None) -> list[tuple[Path, Path]]:
+    """Pictures and masks, as `read_cutouts` takes them.
+
+    Raises:
+        InputError: a folder does not exist, or holds no pair.
+    """
     from maskstream.video.images import is_image, natural_key
 
     folders = [images] if masks is None else [images, masks]

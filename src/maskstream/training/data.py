@@ -6,7 +6,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,19 +14,23 @@ import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from maskstream.segmenters.motion_network import MotionConfig
 from maskstream.types import InputError, VideoSample
 
 from .augmentation import Aggressive, CopyPaste, LargeScaleJitter, Stable, Static
+from .clicked import ClickBatch, ClickedPictures, PairClips, stacked_pictures
 from .clips import Clip, ClipBatch, collate
+from .moving import FilmedPictures, MotionBatch, MovingPictures, stacked
 from .pasted import PastedClips
-from .recipe import CUTOUTS, SYNTHETIC, Recipe, SourceRecipe
+from .recipe import CUTOUTS, FILMED, PAIRS, SYNTHETIC, Recipe, SourceRecipe, ValidateRecipe
 from .recipe import Augmentation as AugmentationName
 from .rendered import RenderedClips
 from .sampling import Augmentation, GapSchedule, ImageClips, Mixture, Source, VideoClips, some_of
 from .signals import ignore_stop_signals
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _AUGMENTATIONS: dict[AugmentationName, Callable[[int], Augmentation]] = {
@@ -45,22 +49,105 @@ def batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iterator[Cl
     Raises:
         InputError: a source is missing, or has nothing to train on.
     """
-    plan = recipe.train
-    numbers = _numbers(recipe, start, accelerator.process_index, accelerator.num_processes)
     if [source.name for source in recipe.data.sources] == [SYNTHETIC]:
+        numbers = _numbers(recipe, start, accelerator.process_index, accelerator.num_processes)
         rendered = _rendered(recipe, recipe.data.sources[0], accelerator.device)
         drawn = (rendered.batch(some) for some in numbers)
         return drawn if accelerator.device.type == "cpu" else _ahead(drawn)
-    workers = plan.workers if sys.platform == "linux" else 0  # others cannot fork, and open data sets do not travel
-    loader: DataLoader[Clip] = DataLoader(
-        mixture(recipe),
-        batch_sampler=numbers,  # iterated once
-        collate_fn=collate,
+    loader = _loader(recipe, accelerator, start, mixture(recipe), collate)
+    return (batch.to(accelerator.device) for batch in loader)
+
+
+def motion_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iterator[MotionBatch]:
+    """The same for networks that find what moves; made by worker processes."""
+    loader = _loader(recipe, accelerator, start, moving_pictures(recipe, MotionConfig().gaps), stacked)
+    return (batch.to(accelerator.device) for batch in loader)
+
+
+def click_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iterator[ClickBatch]:
+    """The same for networks that are clicked; made by worker processes."""
+    loader = _loader(recipe, accelerator, start, clicked_pictures(recipe), stacked_pictures)
+    return (batch.to(accelerator.device) for batch in loader)
+
+
+def _loader(
+    recipe: Recipe, accelerator: Accelerator, start: int, samples: Dataset[S], collate_fn: Callable[[list[S]], T]
+) -> DataLoader[T]:
+    """The batches of this process, made by worker processes."""
+    workers = recipe.train.workers if sys.platform == "linux" else 0  # others cannot fork; open data does not travel
+    return DataLoader(
+        samples,  # type: ignore[arg-type]  # what a loader gives is what its function makes of samples
+        batch_sampler=_numbers(recipe, start, accelerator.process_index, accelerator.num_processes),  # iterated once
+        collate_fn=collate_fn,
         num_workers=workers,
         worker_init_fn=_begin_worker,
         multiprocessing_context=multiprocessing.get_context("fork") if workers else None,
     )
-    return (batch.to(accelerator.device) for batch in loader)
+
+
+def examples(samples: Dataset[S], collate_fn: Callable[[list[S]], T], plan: ValidateRecipe) -> list[T]:
+    """Samples to measure on, as many as ``plan.videos``, in batches of 8; those of training have other numbers."""
+    made = [samples[number] for number in range(plan.seed, plan.seed + plan.videos)]
+    return [collate_fn(made[first : first + 8]) for first in range(0, len(made), 8)]
+
+
+def clicked_pictures(recipe: Recipe) -> ClickedPictures:
+    """The pictures of a recipe: of rendered scenes, of cut-outs that are pasted, and of those they were cut out of.
+
+    Raises:
+        InputError: there are other sources.
+    """
+    sources: list[tuple[Source, float]] = []
+    of_one_frame = replace(recipe, task=replace(recipe.task, frames=1))
+    for source in recipe.data.sources:
+        if source.name not in (SYNTHETIC, CUTOUTS, PAIRS):
+            raise InputError(f"there is no source {source.name!r} of clicked pictures: {SYNTHETIC}, {CUTOUTS}, {PAIRS}")
+        weight = 1.0 if source.weight is None else source.weight
+        if source.name == PAIRS:
+            sources.append((PairClips(Path(_root(recipe, source)), size=recipe.data.size), weight))
+        else:
+            sources.append(_opened(of_one_frame, source))
+    return ClickedPictures(sources, seed=recipe.train.seed)
+
+
+def moving_pictures(recipe: Recipe, gaps: Sequence[int]) -> MovingPictures:
+    """The pictures of a recipe: of rendered scenes, perhaps of cut-outs that are pasted, and of videos.
+
+    Raises:
+        InputError: there are other sources, or a folder is missing.
+    """
+    sources = {source.name: source for source in recipe.data.sources}
+    if SYNTHETIC not in sources or not set(sources) <= {SYNTHETIC, CUTOUTS, FILMED}:
+        raise InputError(
+            f"data.sources are {', '.join(sources)}: motion is learned from {SYNTHETIC}, {CUTOUTS} and {FILMED}"
+        )
+    longest = max(gaps)
+    times = [longest - gap for gap in (0, *sorted(gaps, reverse=True))]
+    cutouts, filmed = None, None
+    if CUTOUTS in sources:
+        from maskstream.synthetic.cutouts import read_cutouts
+
+        cutouts = read_cutouts(_root(recipe, sources[CUTOUTS]))
+    if FILMED in sources:
+        folder = Path(_root(recipe, sources[FILMED]))
+        videos = sorted(folder.glob("*.mp4"))
+        if not videos:
+            raise InputError(f"{folder} has no video: name a folder of .mp4 files")
+        filmed = FilmedPictures(videos, gaps)
+    scenes, pasted, real = (_weight(sources.get(name)) for name in (SYNTHETIC, CUTOUTS, FILMED))
+    return MovingPictures(
+        gaps=gaps,
+        size=recipe.data.size,
+        seed=recipe.train.seed,
+        rendered=_rendered(recipe, sources[SYNTHETIC], times=times),
+        cutouts=cutouts,
+        filmed=filmed,
+        weights=(scenes, pasted, real),
+    )
+
+
+def _weight(source: SourceRecipe | None) -> float:
+    return 0.0 if source is None else 1.0 if source.weight is None else source.weight
 
 
 def _ahead(drawn: Iterator[T]) -> Iterator[T]:
@@ -104,7 +191,13 @@ def mixture(recipe: Recipe) -> Mixture:
     )
 
 
-def _rendered(recipe: Recipe, source: SourceRecipe, device: torch.device | str = "cpu") -> RenderedClips:
+def _rendered(
+    recipe: Recipe,
+    source: SourceRecipe,
+    device: torch.device | str = "cpu",
+    *,
+    times: Sequence[int] | None = None,
+) -> RenderedClips:
     photos = None
     if source.textures is not None:
         # Reading pictures brings the video reader along, which training can do without otherwise.
@@ -121,6 +214,7 @@ def _rendered(recipe: Recipe, source: SourceRecipe, device: torch.device | str =
         stuff=source.stuff,
         photos=photos,
         device=device,
+        times=times,
     )
 
 

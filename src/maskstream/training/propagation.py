@@ -16,11 +16,12 @@ the numbers of the samples and of the iteration, and on nothing that went before
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -37,9 +38,10 @@ from maskstream.synthetic.world import make_scene
 from maskstream.types import Frame, FrameAnnotation, FrameSegmentation, InputError, LabelMap, Segment
 
 from .clips import Clip, ClipBatch
+from .guided import ClipGuide
 from .recipe import ValidateRecipe
 
-MEMORY, DEEP = 2, 3
+MEMORY, DEEP, SPOIL = 2, 3, 4
 """What chance is asked for, next to the numbers it depends on."""
 
 LEAST_AREA = 0.002
@@ -73,6 +75,40 @@ def deep_plan(iteration: int, frames: int, probability: float, seed: int) -> lis
     return [True, *chosen[1:].tolist()]
 
 
+_CELLS = 5
+"""Along the side of the random field that blobs are cut out of."""
+
+
+def spoilt(masks_bnhw: Tensor, probability: float, rng: np.random.Generator) -> Tensor:
+    """Masks with mistakes in some samples: an object has blobs that are not its own, or lacks some that are.
+
+    What a network finds on a few frames of training is seldom as wrong as what it may find after many, and whoever
+    never saw a mistake does not mend it.
+
+    Args:
+        masks_bnhw: ``float32[b, n, H, W]``.
+        probability: of a mistake, for each sample.
+        rng: chance.
+    """
+    batch, objects, height, width = masks_bnhw.shape
+    spoilt_b = torch.from_numpy(rng.random(batch) < probability)
+    if not spoilt_b.any():
+        return masks_bnhw
+    field = torch.from_numpy(rng.standard_normal((batch, 1, _CELLS, _CELLS)).astype(np.float32))
+    field = F.interpolate(field, size=(height, width), mode="bicubic", align_corners=False)
+    share_b = torch.from_numpy(rng.uniform(0.03, 0.25, batch).astype(np.float32))
+    least_b = torch.stack([one.flatten().quantile(1 - share) for one, share in zip(field, share_b, strict=True)])
+    blobs_b1hw = (field > least_b[:, None, None, None]) & spoilt_b[:, None, None, None]
+    blobs_b1hw = blobs_b1hw.to(masks_bnhw.device)
+    chosen_bn = torch.zeros(batch, objects, dtype=torch.bool)
+    chosen_bn[torch.arange(batch), torch.from_numpy(rng.integers(objects, size=batch))] = True
+    adds_b = torch.from_numpy(rng.random(batch) < 0.5)
+    value_bn = (chosen_bn & adds_b[:, None]).to(masks_bnhw)[:, :, None, None]
+    # Blobs that are added take the place of all objects; those that are taken away are the chosen one's alone.
+    touched_bn = (chosen_bn | adds_b[:, None]).to(masks_bnhw.device)[:, :, None, None]
+    return torch.where(blobs_b1hw & touched_bn, value_bn, masks_bnhw)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
     """What the network finds on a frame.
@@ -97,6 +133,8 @@ def unroll(
     memory_btt: Tensor,
     deep_t: Sequence[bool],
     auxiliary: bool,
+    guide: ClipGuide | None = None,
+    spoil: Callable[[Tensor], Tensor] = lambda masks_bnhw: masks_bnhw,
 ) -> Iterator[Found]:
     """Follow objects through a clip (specification §15).
 
@@ -108,6 +146,8 @@ def unroll(
         memory_btt: see `memory_plan`.
         deep_t: see `deep_plan`.
         auxiliary: whether to ask the auxiliary head.
+        guide: of the clips, for networks that have one.
+        spoil: what becomes of masks that were found before they are remembered.
 
     Yields:
         What is found on each frame but the first.
@@ -127,11 +167,13 @@ def unroll(
             sensory,
             masks_bnhw,
             update_sensory=t < last and not (deep_t[t] and network.config.one_update),
+            guide_bnchw=None if guide is None else guide.at(t, masks_bnhw),
         )
         log_odds = network.log_odds(logits, selector_bn)
         masks_bnhw = torch.softmax(log_odds, dim=1)[:, 1:]
         yield Found(log_odds, masks_bnhw, None if odds is None else network.log_odds(odds, selector_bn, stride=16))
         if t < last:
+            masks_bnhw = spoil(masks_bnhw)
             value, sensory = network.encode_masks(frames_t[t], features, masks_bnhw, sensory, deep_update=deep_t[t])
             memory = memory.joined(_Memory.of(features, value))
 
@@ -205,6 +247,7 @@ class PropagationLearner(nn.Module):
         auxiliary: weight of the loss of the auxiliary head; without effect on networks that have none.
         bootstrap: iterations at which fewer pixels begin to count, and as few as ever do; see `hard_fraction`.
         hardest: the fraction of pixels that counts in the end.
+        mistakes: how probable it is that what was found in a sample is spoilt, on each frame; see `spoilt`.
         frozen_normalisation: keep the statistics of normalisations as they are, as for the published networks; their
             weights are trained in any case. A network that begins from chance needs its own statistics.
         validation: on what `validate` measures.
@@ -223,6 +266,7 @@ class PropagationLearner(nn.Module):
         auxiliary: float = 0.1,
         bootstrap: tuple[int, int] = (10_000, 35_000),
         hardest: float = 0.3,
+        mistakes: float = 0.0,
         frozen_normalisation: bool = True,
         validation: ValidateRecipe | None = None,
     ) -> None:
@@ -240,6 +284,7 @@ class PropagationLearner(nn.Module):
         self.auxiliary = auxiliary if network.config.auxiliary else 0.0
         self.bootstrap = bootstrap
         self.hardest = hardest
+        self.mistakes = mistakes
         self.frozen_normalisation = frozen_normalisation
         self.train()
 
@@ -278,14 +323,18 @@ class PropagationLearner(nn.Module):
         present_b = labels.flatten(1).amax(1)
         number_n = torch.arange(1, 1 + max(int(present_b.max()), 1), device=labels.device)
         memory = memory_plan(batch.number_b.tolist(), frames, self.memory_frames, seed)
+        rng = np.random.default_rng([seed, iteration, SPOIL])
+        first_bnhw = (labels.unsqueeze(1) == number_n[:, None, None]).float()
         return unroll(
             self.network,
             normalised(batch.frames_bt3hw).unbind(1),
-            (labels.unsqueeze(1) == number_n[:, None, None]).float(),
+            first_bnhw,
             number_n <= present_b[:, None],
             memory_btt=memory.to(labels.device),
             deep_t=deep_plan(iteration, frames, self.deep_update, seed),
             auxiliary=self.auxiliary > 0,
+            guide=ClipGuide.of(batch, first_bnhw) if self.network.config.guide_dim else None,
+            spoil=lambda masks_bnhw: spoilt(masks_bnhw, self.mistakes, rng) if self.training else masks_bnhw,
         )
 
     def validate(self) -> dict[str, float]:

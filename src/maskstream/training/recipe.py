@@ -34,6 +34,10 @@ SYNTHETIC = "synthetic"
 """The source that is rendered as training goes."""
 CUTOUTS = "cutouts"
 """The source whose root holds pictures with masks, which are pasted on each other and move."""
+FILMED = "clips"
+"""The source whose root holds videos, which the method without weights labels; for the motion network."""
+PAIRS = "pairs"
+"""The source whose root is the same, and whose pictures are taken as they are; for the click network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ class ModelRecipe:
         mask_backbone: the same for the mask encoder, of a ResNet-18.
     """
 
-    family: Literal["propagation"] = "propagation"
+    family: Literal["propagation", "motion", "click"] = "propagation"
     size: Literal["small", "deva", "xmem"] | None = "deva"
     frozen_normalisation: bool = True
     init: str | None = None
@@ -70,6 +74,7 @@ class TaskRecipe:
         auxiliary: weight of the auxiliary loss.
         bootstrap: iterations between which the fraction of pixels that count goes from 1 to ``hardest``.
         hardest: this fraction at last.
+        mistakes: how probable it is that what was found in a sample is spoilt on a frame, for training to mend it.
     """
 
     frames: AtLeastTwo = 8
@@ -79,6 +84,7 @@ class TaskRecipe:
     auxiliary: NotNegative = 0.1
     bootstrap: tuple[Natural, Natural] = (10_000, 35_000)
     hardest: Fraction = 0.3
+    mistakes: Fraction = 0.0
 
 
 Augmentation: TypeAlias = Literal["stable", "aggressive", "static", "large-scale"]

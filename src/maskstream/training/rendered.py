@@ -39,6 +39,7 @@ class RenderedClips:
     Args:
         level: of the scenes.
         frames: T.
+        times: the frames to draw, counted in steps from where the clip begins; None: 0 … T - 1.
         size: side of the picture in pixels.
         objects: that a clip has at most; things that can be seen on its first frame.
         seed: of the run.
@@ -67,6 +68,7 @@ class RenderedClips:
         least_area: float = 0.002,
         photos: NDArray[np.uint8] | None = None,
         device: torch.device | str = "cpu",
+        times: Sequence[int] | None = None,
     ) -> None:
         if level not in LEVELS:
             raise InputError(f"there is no level {level!r}: choose one of {', '.join(LEVELS)}")
@@ -77,7 +79,7 @@ class RenderedClips:
         if not 0 < window[0] <= window[1] <= 1:
             raise InputError(f"a window is more than 0 and at most 1 heights of the picture, not {window}")
         self._level = level
-        self._frames = frames
+        self._times = np.arange(frames) if times is None else np.asarray(times)
         self._size = size
         self._objects = objects
         self._seed = seed
@@ -116,6 +118,10 @@ class RenderedClips:
             frames_1t3hw[0].permute(0, 2, 3, 1).contiguous().cpu().numpy(), labels_1thw[0].int().cpu().numpy(), number
         )
 
+    def drawn(self, rng: np.random.Generator) -> Clips:
+        """Draw one sample with its flow, without grain, and without choosing objects."""
+        return draw(batch([self._scene(rng)]).to(self._device), (self._size, self._size), noise=False)
+
     def _draw(self, chances: Sequence[np.random.Generator]) -> tuple[Tensor, Tensor]:
         """Frames and labels as in `ClipBatch`; a clip without an object on its first frame is tried again."""
         frames, labels = self._attempt(chances)
@@ -130,7 +136,7 @@ class RenderedClips:
         scenes = [self._scene(rng) for rng in chances]
         clips = draw(batch(scenes).to(self._device), (self._size, self._size), noise=False, motion=False)
         frames = [
-            _grainy(frames_t3hw, scene.noise, int(rng.integers(2**63)))
+            grainy(frames_t3hw, scene.noise, int(rng.integers(2**63)))
             for frames_t3hw, scene, rng in zip(clips.frames_bt3hw, scenes, chances, strict=True)
         ]
         return torch.stack(frames), self._labels(clips, chances)
@@ -141,10 +147,10 @@ class RenderedClips:
         if photos is not None and len(photos) > _PHOTOS_OF_A_SCENE:
             photos = photos[rng.choice(len(photos), _PHOTOS_OF_A_SCENE, replace=False)]
         start, seed = int(rng.integers(_LATEST_START + 1)), int(rng.integers(2**63))
-        times = start + self._step * np.arange(self._frames)
-        scene = make_scene(level=self._level, seed=seed, frames=int(times[-1]) + 1, aspect=_ASPECT, photos=photos)
+        times = start + self._step * self._times
+        scene = make_scene(level=self._level, seed=seed, frames=int(times.max()) + 1, aspect=_ASPECT, photos=photos)
         if rng.random() < 0.5:
-            times = times[::-1]
+            times = times.min() + times.max() - times  # backwards
         view = _look(scene, int(times[0]), self._window, rng)
         parts = replace(
             scene.parts,
@@ -193,7 +199,7 @@ def _middles_of_things(scene: Scene, index: int) -> list[tuple[float, float]]:
     return found
 
 
-def _grainy(frames_t3hw: Tensor, noise: int, seed: int) -> Tensor:
+def grainy(frames_t3hw: Tensor, noise: int, seed: int) -> Tensor:
     """Frames with the grain of the camera, ``uint8[T, 3, H, W]``; grey, with ``noise`` levels of deviation."""
     frames, _, height, width = frames_t3hw.shape
     generator = torch.Generator(frames_t3hw.device).manual_seed(seed)

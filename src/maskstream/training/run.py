@@ -10,10 +10,11 @@ OUT/run.json           what was asked for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,18 +22,25 @@ from accelerate import Accelerator
 
 from maskstream.files import write_text_atomic
 from maskstream.propagation.network import NetworkConfig, PropagationNetwork, load_checkpoint, save_pretrained
+from maskstream.segmenters.click import ClickConfig, ClickNetwork, load_click_network, save_click_network
+from maskstream.segmenters.motion_network import MotionConfig, MotionNetwork, load_motion_network, save_motion_network
 from maskstream.sinks.folder import OwnedFolder
 from maskstream.types import InputError
 
 from .checkpoint import newest
+from .clicked import ClickBatch, ClickLearner, stacked_pictures
+from .clips import ClipBatch
 from .curve import CURVE, VALIDATION, read_curve
-from .data import batches
+from .data import batches, click_batches, clicked_pictures, examples, motion_batches, moving_pictures
 from .initial import load_image_backbone, load_mask_backbone
-from .loop import CHECKPOINTS, Progress, accelerator_for, train
+from .loop import CHECKPOINTS, Learner, Progress, accelerator_for, train
+from .moving import MotionBatch, MotionLearner, stacked
 from .propagation import PropagationLearner
-from .recipe import ModelRecipe, Recipe, recipe_text, what_decides
+from .recipe import FILMED, ModelRecipe, Recipe, recipe_text, what_decides
 from .report import write_report
 from .schedule import mixed
+
+B = TypeVar("B")
 
 WEIGHTS = "weights"
 _LAST = 20
@@ -126,8 +134,34 @@ def _run(
     if leads:
         folder.reopen()
         write_text_atomic(output / "recipe.yaml", recipe_text(recipe))
+    what = (recipe, output, accelerator, on_step, board)
+    if recipe.model.family == "motion":
+        progress = _fit(build_motion_learner(recipe), motion_batches, _save_motion, *what)
+    elif recipe.model.family == "click":
+        progress = _fit(build_click_learner(recipe), click_batches, _save_clicks, *what)
+    else:
+        progress = _fit(build_learner(recipe), batches, _save_propagation, *what)
+    if leads:
+        write_report(output, recipe)
+        if progress.done == steps:
+            folder.finish()
+    return _summary(output, progress, accelerator)
+
+
+def _fit(
+    learner: Learner[B],
+    batches: Callable[[Recipe, Accelerator, int], Iterator[B]],
+    save: Callable[[Learner[B], Path], None],
+    recipe: Recipe,
+    output: Path,
+    accelerator: Accelerator,
+    on_step: Callable[[Progress], None],
+    board: bool,
+) -> Progress:
+    """Train and write the weights."""
+    leads = accelerator.is_main_process
     best, progress = train(
-        build_learner(recipe),
+        learner,
         partial(batches, recipe, accelerator),
         recipe,
         output,
@@ -135,13 +169,24 @@ def _run(
         on_step=on_step if leads else lambda _: None,
         board=board,
     )
-    assert isinstance(best, PropagationLearner)
     if leads:
-        save_pretrained(best.network, output / WEIGHTS)
-        write_report(output, recipe)
-        if progress.done == steps:
-            folder.finish()
-    return _summary(output, progress, accelerator)
+        save(best, output / WEIGHTS)
+    return progress
+
+
+def _save_propagation(learner: Learner[ClipBatch], folder: Path) -> None:
+    assert isinstance(learner, PropagationLearner)
+    save_pretrained(learner.network, folder)
+
+
+def _save_motion(learner: Learner[MotionBatch], folder: Path) -> None:
+    assert isinstance(learner, MotionLearner)
+    save_motion_network(learner.network, folder)
+
+
+def _save_clicks(learner: Learner[ClickBatch], folder: Path) -> None:
+    assert isinstance(learner, ClickLearner)
+    save_click_network(learner.network, folder)
 
 
 def _summary(output: Path, progress: Progress, accelerator: Accelerator) -> Summary:
@@ -176,9 +221,37 @@ def build_learner(recipe: Recipe) -> PropagationLearner:
         auxiliary=task.auxiliary,
         bootstrap=task.bootstrap,
         hardest=task.hardest,
+        mistakes=task.mistakes,
         frozen_normalisation=recipe.model.frozen_normalisation,
         validation=recipe.validate,
     )
+
+
+def build_motion_learner(recipe: Recipe) -> MotionLearner:
+    """The motion network of a recipe, with its loss and its validation.
+
+    Raises:
+        InputError: weights cannot be read.
+    """
+    torch.manual_seed(mixed(recipe.train.seed, 0))
+    init = recipe.model.init
+    network = MotionNetwork(MotionConfig()) if init is None else load_motion_network(Path(init))
+    true = replace(recipe.data, sources=tuple(source for source in recipe.data.sources if source.name != FILMED))
+    pictures = moving_pictures(replace(recipe, data=true), network.config.gaps)
+    return MotionLearner(network, examples(pictures, stacked, recipe.validate))
+
+
+def build_click_learner(recipe: Recipe) -> ClickLearner:
+    """The click network of a recipe, with its loss and its validation.
+
+    Raises:
+        InputError: weights cannot be read.
+    """
+    torch.manual_seed(mixed(recipe.train.seed, 0))
+    init = recipe.model.init
+    network = ClickNetwork(ClickConfig()) if init is None else load_click_network(Path(init))
+    pictures = clicked_pictures(recipe)
+    return ClickLearner(network, examples(pictures, stacked_pictures, recipe.validate))
 
 
 def build_network(model: ModelRecipe) -> PropagationNetwork:

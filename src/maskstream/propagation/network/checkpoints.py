@@ -271,7 +271,7 @@ def _value(path: Path, name: str, value: Json, default: object) -> Json:
         if len(value) == len(default) and all(_positive(item) for item in value):
             return tuple(value)
     elif isinstance(default, int) and not isinstance(default, bool):
-        if _positive(value) or (name == "pixel_dim" and value is None):
+        if _positive(value) or (name == "pixel_dim" and value is None) or (name == "guide_dim" and value == 0):
             return value
     elif type(value) is type(default):
         return value

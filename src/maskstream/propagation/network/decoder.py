@@ -26,7 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..guide import CHANNELS
 from .blocks import Fuser, GatedUpdate, ResidualBlock, add_shared_, join_objects, split_objects
+
+_GUIDE_STRIDE = 4
+_GUIDE_EPSILON = 0.05
+"""The mask that flow carries is not taken to be surer than this."""
 
 
 class SkipProjections(nn.Module):
@@ -56,9 +61,11 @@ class UpsampleBlock(nn.Module):
         super().__init__()
         self.out_conv = ResidualBlock(in_dim, out_dim, shortcut_kernel=shortcut_kernel)
 
-    def forward(self, x_mchw: Tensor, skip_bchw: Tensor) -> Tensor:
-        """``skip_bchw`` is ``[b, in_dim, 2h, 2w]``."""
+    def forward(self, x_mchw: Tensor, skip_bchw: Tensor, own_mchw: Tensor | None = None) -> Tensor:
+        """``skip_bchw`` is ``[b, in_dim, 2h, 2w]``, for all objects; ``own_mchw``, of each, is added, too."""
         large = F.interpolate(x_mchw, scale_factor=2, mode="bilinear", align_corners=False)
+        if own_mchw is not None:
+            large = large.add_(own_mchw)
         out: Tensor = self.out_conv(add_shared_(large, skip_bchw))
         return out
 
@@ -104,6 +111,32 @@ class AuxiliaryHead(nn.Module):
         return (f16_bchw.unsqueeze(1) * weights[:, :, :-1]).sum(dim=2) + weights[:, :, -1]
 
 
+class GuideEncoder(nn.Module):
+    """What flow and colour say of each object, brought to the scales of the decoder; not in the publications.
+
+    Args:
+        in_dim: channels of the guide.
+        dim: channels inside.
+        out_dims: channels of the decoder at stride 16, before the block at stride 8, and before that at stride 4.
+    """
+
+    def __init__(self, in_dim: int, dim: int, out_dims: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(_GUIDE_STRIDE**2 * in_dim, dim, 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(dim, dim, 3, stride=stride, padding=1) for stride in (1, 2, 2))
+        self.project = nn.ModuleList(nn.Conv2d(dim, out_dim, 1) for out_dim in reversed(out_dims))
+        self.trust = nn.Parameter(torch.ones(()))
+
+    def forward(self, guide_mchw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``[m, in_dim, H, W]`` to what is added at strides 16, 8 and 4, and to the logits ``[m, 1, H/4, W/4]``."""
+        x, scales = F.relu(self.stem(F.pixel_unshuffle(guide_mchw, _GUIDE_STRIDE))), []
+        for down, project in zip(self.down, self.project, strict=True):
+            x = F.relu(down(x))
+            scales.append(project(x))
+        carried = F.avg_pool2d(guide_mchw[:, :1].float(), _GUIDE_STRIDE)
+        return scales[2], scales[1], scales[0], self.trust.float() * torch.logit(carried, eps=_GUIDE_EPSILON)
+
+
 class MaskDecoder(nn.Module):
     """Logits of every object at stride 4.
 
@@ -118,6 +151,7 @@ class MaskDecoder(nn.Module):
         auxiliary: whether there is a head for the auxiliary loss.
         skip_kernel: see `SkipProjections`.
         shortcut_kernel: see `ResidualBlock`.
+        guide_dim: see `GuideEncoder`; 0: there is no guide.
     """
 
     def __init__(
@@ -132,6 +166,7 @@ class MaskDecoder(nn.Module):
         auxiliary: bool,
         skip_kernel: int,
         shortcut_kernel: int,
+        guide_dim: int = 0,
     ) -> None:
         super().__init__()
         f16_dim, f8_dim, f4_dim = image_dims
@@ -145,6 +180,8 @@ class MaskDecoder(nn.Module):
         self.up_8_4 = UpsampleBlock(p8_dim, p4_dim, shortcut_kernel=shortcut_kernel)
         self.pred = nn.Conv2d(p4_dim, 1, 3, padding=1)
         self.sensory_linear_pred = AuxiliaryHead(sensory_dim, f16_dim) if auxiliary else None
+        guided_dims = (object_dim, p16_dim, p8_dim)
+        self.guide = GuideEncoder(CHANNELS, guide_dim, guided_dims) if guide_dim else None
 
     def skips(self, f8_bchw: Tensor, f4_bchw: Tensor) -> tuple[Tensor, Tensor]:
         """What p8 and p4 get from the image: ``[b, Cp16, H/8, W/8]`` and ``[b, Cp8, H/4, W/4]``."""
@@ -157,6 +194,7 @@ class MaskDecoder(nn.Module):
         readout_bnchw: Tensor,
         sensory_bnchw: Tensor,
         last_masks_bnhw: Tensor,
+        guide_bnchw: Tensor | None = None,
         *,
         update_sensory: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -167,6 +205,7 @@ class MaskDecoder(nn.Module):
             readout_bnchw: ``[b, n, Cv, h, w]``.
             sensory_bnchw: ``[b, n, Ch, h, w]``.
             last_masks_bnhw: ``[b, n, h, w]``, the masks of the frame before, at stride 16.
+            guide_bnchw: ``[b, n, CHANNELS, H, W]``, for decoders that have a guide.
             update_sensory: whether sensory memory moves on; otherwise it comes back as it was.
 
         Returns:
@@ -174,10 +213,18 @@ class MaskDecoder(nn.Module):
         """
         f16, skip8, skip4 = image_bchw
         sensory, batch = join_objects(sensory_bnchw), len(f16)
-        p16 = self.fuser(f16, self._inform(join_objects(readout_bnchw), sensory, join_objects(last_masks_bnhw)))
-        p8 = self.up_16_8(p16, skip8)
-        p4 = self.up_8_4(p8, skip4)
-        logits = self._predict(p4)
+        informed = self._inform(join_objects(readout_bnchw), sensory, join_objects(last_masks_bnhw))
+        if self.guide is None or guide_bnchw is None:
+            p16 = self.fuser(f16, informed)
+            p8 = self.up_16_8(p16, skip8)
+            p4 = self.up_8_4(p8, skip4)
+            logits = self._predict(p4)
+        else:
+            guide16, guide8, guide4, carried = self.guide(join_objects(guide_bnchw))
+            p16 = self.fuser(f16, informed + guide16)
+            p8 = self.up_16_8(p16, skip8, guide8)
+            p4 = self.up_8_4(p8, skip4, guide4)
+            logits = self._predict(p4) + carried
         if update_sensory:
             scales = self.sensory_update.scales(p16, p8, p4, logits)
             sensory_bnchw = split_objects(self.sensory_update(scales, sensory), batch)

@@ -60,6 +60,8 @@ class NetworkConfig:
         upsample_first: aggregate at full resolution (XMem), not at stride 4.
         one_update: weights were trained with either the decoder's sensory update or the deep one on a frame (XMem); not
             with the deep one after the decoder's. It is the caller who follows this.
+        guide_dim: channels of what the decoder makes of a guide of flow and colour (`maskstream.propagation.guide`);
+            0: there is none, as published.
     """
 
     image_backbone: BackboneConfig = RESNET50
@@ -77,6 +79,7 @@ class NetworkConfig:
     auxiliary: bool = True
     upsample_first: bool = False
     one_update: bool = False
+    guide_dim: int = 0
 
     @classmethod
     def deva(cls) -> NetworkConfig:
@@ -110,6 +113,7 @@ class NetworkConfig:
             sensory_dim=128,
             decoder_dims=(128, 64, 48),
             update_dim=128,
+            guide_dim=48,
         )
 
     @property
@@ -174,6 +178,7 @@ class PropagationNetwork(nn.Module):
             auxiliary=config.auxiliary,
             skip_kernel=config.skip_kernel,
             shortcut_kernel=config.shortcut_kernel,
+            guide_dim=config.guide_dim,
         )
 
     def fold_normalisation_(self) -> PropagationNetwork:
@@ -251,6 +256,7 @@ class PropagationNetwork(nn.Module):
         last_masks_bnhw: Tensor,
         *,
         update_sensory: bool,
+        guide_bnchw: Tensor | None = None,
         chunk: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Segment objects on a frame.
@@ -261,15 +267,18 @@ class PropagationNetwork(nn.Module):
             sensory_bnchw: ``float[b, n, Ch, h, w]``.
             last_masks_bnhw: ``float[b, n, H, W]``, soft or hard masks of the frame before.
             update_sensory: whether sensory memory moves on; otherwise it comes back as it was.
+            guide_bnchw: ``float32[b, n, CHANNELS, H, W]``, for networks with a guide, and only for them.
             chunk: objects at a time, to bound memory; None for all.
 
         Returns:
             Logits ``float32[b, n, H/4, W/4]`` and sensory memory ``[b, n, Ch, h, w]``.
 
         Raises:
-            ValueError: if sizes or numbers of objects differ.
+            ValueError: if sizes or numbers of objects differ, or a guide is missing or superfluous.
         """
         _check_objects(readout_bnchw, sensory_bnchw, last_masks_bnhw)
+        if (guide_bnchw is not None) != (self.config.guide_dim > 0):
+            raise ValueError(f"guide_dim is {self.config.guide_dim}: give a guide to networks that have one, and only")
         size = (STRIDE * readout_bnchw.shape[-2], STRIDE * readout_bnchw.shape[-1])
         if last_masks_bnhw.shape[-2:] != size:
             raise ValueError(f"last masks are {_size(last_masks_bnhw)}; this read-out needs {size[0]}×{size[1]}")
@@ -279,11 +288,12 @@ class PropagationNetwork(nn.Module):
         image = (features.f16_bchw, features.f8_bchw, features.f4_bchw)
         last = F.avg_pool2d(last_masks_bnhw.float(), STRIDE)
 
-        def segment(readout: Tensor, sensory: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-            logits, sensory = self.mask_decoder(image, readout, sensory, last, update_sensory=update_sensory)
+        def segment(readout: Tensor, sensory: Tensor, last: Tensor, *guide: Tensor) -> tuple[Tensor, Tensor]:
+            logits, sensory = self.mask_decoder(image, readout, sensory, last, *guide, update_sensory=update_sensory)
             return logits, sensory
 
-        return _in_chunks(segment, chunk, readout_bnchw.to(self.dtype), sensory_bnchw, last)
+        guide = () if guide_bnchw is None else (guide_bnchw.to(self.dtype),)
+        return _in_chunks(segment, chunk, readout_bnchw.to(self.dtype), sensory_bnchw, last, *guide)
 
     def auxiliary(self, features: ImageFeatures, sensory_bnchw: Tensor) -> Tensor:
         """Segment from sensory memory alone, for the auxiliary loss.

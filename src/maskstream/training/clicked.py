@@ -1,0 +1,273 @@
+"""Training of the click network: pictures with one object, clicked by somebody who sees the network's mistakes.
+
+    picture ─► object ─► a click, a box or a scribble ─► network ─► the largest mistake ─► a click ─► network … ─► loss
+
+RITM (Sofiiuk et al., ICIP 2022): the rounds before the last are made by the network itself, without gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from maskstream.segmenters.click import ClickNetwork, click_inputs
+from maskstream.segmenters.prompted import Hints
+
+from .augmentation import ColourJitter, LargeScaleJitter
+from .clips import Clip
+from .sampling import Source
+
+BoolMask = NDArray[np.bool_]
+
+_LEAST_AREA = 0.005
+"""Of the picture; less of an object is not clicked."""
+
+MOST_ROUNDS = 4
+"""Rounds of a sample, at most."""
+
+_KINDS = ("click", "box", "scribble")
+_CHANCES = (0.7, 0.2, 0.1)
+_CLICKS = 5
+"""Of the validation."""
+_JITTER = ColourJitter(brightness=0.3, contrast=0.3, saturation=0.4, hue=0.1, grey=0.05)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickBatch:
+    """B pictures, each with one object.
+
+    Attributes:
+        pictures_bhw3: ``uint8[B, H, W, 3]``, RGB.
+        masks_bhw: ``bool[B, H, W]``.
+        number_b: ``int64[B]``, of the samples.
+    """
+
+    pictures_bhw3: Tensor
+    masks_bhw: Tensor
+    number_b: Tensor
+
+    def to(self, device: torch.device | str) -> ClickBatch:
+        """The same on another device."""
+        return ClickBatch(self.pictures_bhw3.to(device), self.masks_bhw.to(device), self.number_b.to(device))
+
+
+class ClickedPictures(torch.utils.data.Dataset[ClickBatch]):
+    """Pictures of several sources, each with one of its objects.
+
+    Args:
+        sources: of clips of one frame, with their weights.
+        seed: of the run.
+    """
+
+    def __init__(self, sources: Sequence[tuple[Source, float]], *, seed: int) -> None:
+        self._sources = [source for source, _ in sources]
+        weights = np.array([weight for _, weight in sources])
+        self._chances = weights / weights.sum()
+        self._seed = seed
+
+    def __getitem__(self, number: int) -> ClickBatch:
+        """A batch of one picture; one without an object is tried again."""
+        rng = np.random.default_rng([self._seed, number])
+        while True:
+            source = self._sources[int(rng.choice(len(self._sources), p=self._chances))]
+            clip = _JITTER(source.clip(number, progress=0.0, rng=rng), rng)
+            ids = np.unique(clip.labels_thw[0])[1:]
+            if len(ids):
+                mask = clip.labels_thw[0] == rng.choice(ids)
+                return _batch(clip, mask)
+
+
+def _batch(clip: Clip, mask: BoolMask) -> ClickBatch:
+    picture = torch.from_numpy(np.ascontiguousarray(clip.frames_thw3[0]))
+    return ClickBatch(picture[None], torch.from_numpy(mask)[None], torch.tensor([clip.number]))
+
+
+def stacked_pictures(batches: Sequence[ClickBatch]) -> ClickBatch:
+    """One batch of several."""
+    return ClickBatch(*(torch.cat([getattr(b, name) for b in batches]) for name in ClickBatch.__slots__))
+
+
+class PairClips:
+    """Pictures with the masks of one object each, as they are: clips of one frame, a `Source`.
+
+    Args:
+        folder: of pairs ``dog.jpg`` and ``dog.png``, as for cut-outs; random shapes among them are left out.
+        size: side of the result in pixels.
+
+    Raises:
+        InputError: there is no pair.
+    """
+
+    def __init__(self, folder: Path, *, size: int) -> None:
+        from maskstream.synthetic.cutouts import pairs_in
+        from maskstream.video.images import read_image
+
+        pairs = [(picture, mask) for picture, mask in pairs_in(folder) if "-shape" not in picture.name]
+        self._pairs = [(read_image(picture), read_image(mask).max(axis=2) > 127) for picture, mask in pairs]
+        self._augment = LargeScaleJitter(size=size, scale=(0.8, 2.5))
+
+    def clip(self, number: int, *, progress: float, rng: np.random.Generator) -> Clip:
+        """A pair, cut and scaled by chance."""
+        del progress
+        picture, mask = self._pairs[int(rng.integers(len(self._pairs)))]
+        clip = self._augment(Clip(picture[None], mask[None].astype(np.int32), number), rng)
+        enough = clip.labels_thw.mean() > _LEAST_AREA
+        return clip if enough else Clip(clip.frames_thw3, np.zeros_like(clip.labels_thw), number)
+
+
+class Clicker:
+    """Somebody who has one object in mind.
+
+    Args:
+        mask_hw: ``bool[h, w]`` of the object.
+        rng: chance.
+        exact: click in the middle of mistakes; otherwise somewhere well inside.
+    """
+
+    def __init__(self, mask_hw: BoolMask, rng: np.random.Generator, *, exact: bool = False) -> None:
+        self._truth = mask_hw
+        self._rng = rng
+        self._exact = exact
+        nothing = np.zeros(mask_hw.shape, np.uint8)
+        self._dots = {True: nothing, False: nothing.copy()}
+        self._box: BoolMask | None = None
+
+    def begin(self) -> Hints:
+        """A first hint: a click, a box or a scribble."""
+        kind = "click" if self._exact else _KINDS[int(self._rng.choice(len(_KINDS), p=_CHANCES))]
+        if kind == "click":
+            return self.correct(None)
+        rows, columns = np.flatnonzero(self._truth.any(1)), np.flatnonzero(self._truth.any(0))
+        if kind == "box":
+            jitter = 0.05 * np.array([np.ptp(rows), np.ptp(columns)]) * self._rng.standard_normal((2, 2))
+            (top, left), (bottom, right) = np.rint(
+                np.array([[rows[0], columns[0]], [rows[-1] + 1, columns[-1] + 1]]) + jitter
+            ).astype(int)
+            self._box = np.zeros_like(self._truth)
+            self._box[max(top, 0) : max(bottom, top + 1), max(left, 0) : max(right, left + 1)] = True
+        else:
+            inside = np.argwhere(cv2.distanceTransform(_padded(self._truth), cv2.DIST_L2, 3)[1:-1, 1:-1] > 2)
+            inside = inside if len(inside) else np.argwhere(self._truth)
+            ends = inside[self._rng.choice(len(inside), 3)]
+            drawn = np.zeros(self._truth.shape, np.uint8)
+            points = [np.ascontiguousarray(ends[:, ::-1]).astype(np.int32)]
+            cv2.polylines(drawn, points, False, 1, 3)
+            self._dots[True] |= drawn & self._truth
+        return self._hints(None)
+
+    def correct(self, found_hw: BoolMask | None) -> Hints:
+        """A click on the largest mistake; nothing new where there is none."""
+        found = np.zeros_like(self._truth) if found_hw is None else found_hw
+        mistakes = (self._truth & ~found, found & ~self._truth)
+        depths = [cv2.distanceTransform(_padded(mistake), cv2.DIST_L2, 5)[1:-1, 1:-1] for mistake in mistakes]
+        positive = bool(depths[0].max() >= depths[1].max())
+        depth = depths[0 if positive else 1]
+        if depth.max() > 0:
+            near = np.argwhere(depth >= (1.0 if self._exact else 0.5) * depth.max())
+            row, column = near[0 if self._exact else int(self._rng.integers(len(near)))]
+            cv2.line(self._dots[positive], (int(column), int(row)), (int(column), int(row)), 1, 3)
+        return self._hints(found_hw)
+
+    def _hints(self, found: BoolMask | None) -> Hints:
+        on, off = self._dots[True] > 0, self._dots[False] > 0
+        return Hints(on & ~off, off, self._box, found)
+
+
+def _padded(mask: BoolMask) -> NDArray[np.uint8]:
+    return np.pad(mask.astype(np.uint8), 1)
+
+
+class ClickLearner(nn.Module):
+    """The click network with its loss.
+
+    Args:
+        network: to be trained.
+        validation: the pictures on which `validate` measures.
+    """
+
+    def __init__(self, network: ClickNetwork, validation: Sequence[ClickBatch] = ()) -> None:
+        super().__init__()
+        self.network: ClickNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.validation = validation
+
+    def forward(self, batch: ClickBatch, *, iteration: int, seed: int) -> dict[str, Tensor]:
+        """The loss of a batch: cross-entropy and dice after 1 … `MOST_ROUNDS` rounds.
+
+        Args:
+            batch: pictures.
+            iteration: of the run.
+            seed: of the run.
+
+        Returns:
+            ``loss``, to be differentiated, and its parts ``ce`` and ``dice``.
+        """
+        rounds = int(np.random.default_rng([seed, iteration]).integers(1, MOST_ROUNDS + 1))
+        masks = batch.masks_bhw.cpu().numpy()
+        chances = [np.random.default_rng([seed, int(number), 1]) for number in batch.number_b]
+        clickers = [Clicker(mask, rng) for mask, rng in zip(masks, chances, strict=True)]
+        hints = [clicker.begin() for clicker in clickers]
+        was_training = self.training
+        self.eval()
+        for _ in range(rounds - 1):
+            with torch.no_grad():
+                found = (self.network(self._inputs(batch, hints)) > 0).cpu().numpy()
+            hints = [clicker.correct(one) for clicker, one in zip(clickers, found, strict=True)]
+        self.train(was_training)
+        logits, truth = self.network(self._inputs(batch, hints)), batch.masks_bhw.float()
+        # The outline of a large object is not worth more than a small object.
+        weight = 1 / truth.mean((1, 2), keepdim=True).clamp(min=0.02).sqrt()
+        ce = (weight * F.binary_cross_entropy_with_logits(logits, truth, reduction="none")).mean()
+        found_bhw = torch.sigmoid(logits)
+        shared, both = (found_bhw * truth).sum((1, 2)), found_bhw.sum((1, 2)) + truth.sum((1, 2))
+        dice = (1 - (2 * shared + 1) / (both + 1)).mean()
+        return {"loss": ce + dice, "ce": ce.detach(), "dice": dice.detach()}
+
+    def _inputs(self, batch: ClickBatch, hints: Sequence[Hints]) -> Tensor:
+        pictures = batch.pictures_bhw3.cpu().numpy()
+        inputs = np.stack([click_inputs(picture, hint) for picture, hint in zip(pictures, hints, strict=True)])
+        return torch.from_numpy(inputs).to(batch.pictures_bhw3.device)
+
+    def rounds(self, batch: ClickBatch, clicks: int) -> list[Tensor]:
+        """What is found after each click in the middle of the largest mistake, ``bool[B, H, W]``."""
+        was_training = self.training
+        self.eval()
+        rng = np.random.default_rng(0)
+        clickers = [Clicker(mask, rng, exact=True) for mask in batch.masks_bhw.cpu().numpy()]
+        hints, found_k = [clicker.begin() for clicker in clickers], []
+        with torch.no_grad():
+            for _ in range(clicks):
+                found_k.append(self.network(self._inputs(batch, hints)) > 0)
+                found = found_k[-1].cpu().numpy()
+                hints = [clicker.correct(one) for clicker, one in zip(clickers, found, strict=True)]
+        self.train(was_training)
+        return found_k
+
+    def validate(self) -> dict[str, float]:
+        """Intersection over union after 1, 3 and 5 clicks on pictures that are not trained on, means."""
+        scores: dict[str, list[float]] = {"iou_1": [], "iou_3": [], "iou_5": []}
+        for batch in self.validation:
+            found_k = self.rounds(batch, _CLICKS)
+            for name, values in scores.items():
+                found, truth = found_k[int(name[-1]) - 1], batch.masks_bhw
+                values.extend(((found & truth).sum((1, 2)) / (found | truth).sum((1, 2))).tolist())
+        return {name: float(np.mean(values)) for name, values in scores.items() if values}
+
+    def strip(self, batch: ClickBatch) -> NDArray[np.uint8]:
+        """Rows of pictures, objects, and what is found after 1 and 3 clicks.
+
+        Returns:
+            ``uint8[4 · H, B · W, 3]``, RGB.
+        """
+        found_k = self.rounds(batch, 3)
+        pictures = batch.pictures_bhw3.cpu().numpy()
+        maps = (batch.masks_bhw, found_k[0], found_k[2])
+        rows = [pictures, *(np.where(map_bhw.cpu().numpy()[..., None], pictures, pictures // 4) for map_bhw in maps)]
+        return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
