@@ -21,7 +21,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from maskstream.api import load_prompter
 from maskstream.formats import read_label_png
 from maskstream.metrics import region_similarity
+from maskstream.training.clicked import largest_mistake
 from maskstream.types import Frame, ImageSegmenter, MaskPrompt, PointPrompt
 from maskstream.video import open_video
 
@@ -48,15 +48,9 @@ class Row:
 
 def next_click(truth: Mask, found: Mask) -> tuple[tuple[float, float], bool]:
     """Where somebody would click who sees the largest mistake, and whether it is on the object."""
-    depths = [_depth(truth & ~found), _depth(found & ~truth)]
-    positive = depths[0].max() >= depths[1].max()
-    row, column = np.unravel_index(int(depths[0 if positive else 1].argmax()), truth.shape)
-    return (float(column), float(row)), bool(positive)
-
-
-def _depth(mask: Mask) -> NDArray[np.float32]:
-    padded = np.pad(mask.astype(np.uint8), 1)
-    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1], dtype=np.float32)
+    depth, positive = largest_mistake(truth, found)
+    row, column = np.unravel_index(int(depth.argmax()), truth.shape)
+    return (float(column), float(row)), positive
 
 
 def pictures(root: Path, split: str, every: int) -> Iterator[tuple[Frame, Mask]]:

@@ -8,7 +8,6 @@ Every row of curve.csv is the mean of 20 iterations.
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 import cv2
@@ -63,14 +62,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    with (options.run / CURVE).open() as file:
-        rows = list(csv.DictReader(file))
-    curve = thinned({name: [float(row[name]) for row in rows] for name in rows[0]})
+    curve = thinned(dict(read_curve(options.run / CURVE)))
     write_text_atomic(options.out / "curve.csv", table(curve))
     write_text_atomic(options.out / "validation.csv", table(dict(read_curve(options.run / VALIDATION))))
     with atomic_path(options.out / "curve.png") as temporary:
         temporary.write_bytes(cv2.imencode(".png", drawn(curve["iteration"], curve["loss"]))[1].tobytes())
-    print(f"{len(rows)} iterations, loss {curve['loss'][0]:.3f} to {curve['loss'][-1]:.3f}: {options.out}")
+    losses = curve["loss"]
+    print(f"{curve['iteration'][-1]:.0f} iterations, loss {losses[0]:.3f} to {losses[-1]:.3f}: {options.out}")
 
 
 if __name__ == "__main__":

@@ -337,7 +337,8 @@ def test_half_precision_is_close_and_keeps_what_has_to_be_exact(network):
     )
     (_, expected), (state, found) = (followed(propagator, 6) for propagator in (exact, coarse))
     for a, b in zip(expected, found, strict=True):
-        assert (a - b).abs().mean() < 8e-3
+        # A guide carries masks onward, and with them what rounding did.
+        assert (a - b).abs().mean() < (8e-3 if network.config.guide_dim else 5e-3)
         assert 0 < (a - b).abs().max() < 0.1
     (bucket,) = state.memory.buckets
     assert bucket.frames[0].value_ntc.dtype == bucket.frames[0].keys.key_tc.dtype == torch.bfloat16

@@ -15,6 +15,7 @@ from maskstream.training.propagation import (
     deep_plan,
     memory_plan,
     normalised,
+    spoilt,
     validation_clips,
 )
 from maskstream.training.recipe import ValidateRecipe
@@ -37,6 +38,31 @@ def gradients(learner):
 
 
 # What chance chooses.
+
+
+def test_mistakes_add_or_take_away_blobs_of_one_object_and_leave_other_samples():
+    masks = torch.zeros(40, 2, 64, 64)
+    masks[:, 0, 10:50, 5:30], masks[:, 1, 10:50, 35:60] = 1, 1
+    found = spoilt(masks, 0.5, np.random.default_rng(0))
+    assert torch.equal(found, spoilt(masks, 0.5, np.random.default_rng(0)))
+    assert found.sum(1).max() == 1, "no pixel is of two objects"
+    changed = (found != masks).flatten(1).any(1)
+    assert 10 < changed.sum() < 30
+    more = (found > masks).any(1).flatten(1).any(1)
+    assert more.any() and (changed & ~more).any(), "some gain, others lose"
+    assert ((found > masks).flatten(2).any(2).sum(1) <= 1).all(), "one object gains"
+    assert (found != masks)[changed].any(1).float().mean((1, 2)).max() < 0.3
+    assert torch.equal(spoilt(masks, 0.0, np.random.default_rng(0)), masks)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mistakes_are_made_in_training_alone(training):
+    batch = step_batch()
+    losses = []
+    for mistakes in (0.0, 1.0):
+        learner = PropagationLearner(hashed_network(TINY), mistakes=mistakes).train(training)
+        losses.append(learner(batch, iteration=0, seed=0)["loss"].item())
+    assert (losses[0] != losses[1]) == training
 
 
 def test_memory_is_every_earlier_frame_as_long_as_there_are_few():

@@ -144,19 +144,35 @@ def look(state: GuideState, features: FlowFeatures, last_masks_nhw: Tensor) -> t
     Returns:
         The state, and ``float32[N, CHANNELS, h, w]`` on the device of the masks.
     """
+    state, last, given, colour_nhw = views(state, features)
+    device = last_masks_nhw.device
+    seen = assembled(
+        last_masks_nhw[None],
+        stacked([last]).to(device),
+        state.given.masks_nhw[None].to(device).float() / 255,
+        stacked([given]).to(device),
+        colour_nhw[None].to(device),
+    )
+    return state, seen[0]
+
+
+def views(state: GuideState, features: FlowFeatures) -> tuple[GuideState, View, View, Tensor]:
+    """What does not depend on the masks of the frame before.
+
+    Returns:
+        The state, the next frame's views of the frame before and of the given one, and what colours say,
+        ``float32[N, h, w]`` in [-1, 1].
+    """
     stepped = step(Reference.now(state.last, torch.empty(0, *features.size_hw)), features)
     given = follow(state.given, stepped, features)
-    views = [View.of(reference, features) for reference in (stepped, given)]
     lab = features.lab_hwc.numpy()
-    colour = [torch.from_numpy(evidence_of(table.numpy(), lab)) for table in state.colours]
-    seen = assembled(
-        last_masks_nhw[None].cpu(),
-        View(views[0].sampling_hw2[None], views[0].resemblance_hw[None]),
-        given.masks_nhw[None].float() / 255,
-        View(views[1].sampling_hw2[None], views[1].resemblance_hw[None]),
-        torch.stack(colour)[None],
-    )
-    return GuideState(features, given, state.colours), seen[0].to(last_masks_nhw.device)
+    colour_nhw = torch.stack([torch.from_numpy(evidence_of(table.numpy(), lab)) for table in state.colours])
+    return replace(state, last=features, given=given), View.of(stepped, features), View.of(given, features), colour_nhw
+
+
+def stacked(many: Sequence[View]) -> View:
+    """Several views, with an axis before the others."""
+    return View(torch.stack([view.sampling_hw2 for view in many]), torch.stack([view.resemblance_hw for view in many]))
 
 
 def assembled(last_bnhw: Tensor, last_view: View, given_bnhw: Tensor, given_view: View, colour_bnhw: Tensor) -> Tensor:

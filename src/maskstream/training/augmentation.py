@@ -79,6 +79,10 @@ class ColourJitter:
         return partial(_each_in_turn, changes=chosen)
 
 
+STRONG_JITTER = ColourJitter(brightness=0.3, contrast=0.3, saturation=0.4, hue=0.1, grey=0.05)
+"""For pictures that are made up of few."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stable:
     """DEVA's augmentation of videos: one change for all frames of a clip (specification §15).

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from maskstream.segmenters.click import ClickNetwork, click_inputs
 from maskstream.segmenters.prompted import Hints
 
-from .augmentation import ColourJitter, LargeScaleJitter
+from .augmentation import STRONG_JITTER, LargeScaleJitter
 from .clips import Clip
 from .sampling import Source
 
@@ -37,7 +37,6 @@ _KINDS = ("click", "box", "scribble")
 _CHANCES = (0.7, 0.2, 0.1)
 _CLICKS = 5
 """Of the validation."""
-_JITTER = ColourJitter(brightness=0.3, contrast=0.3, saturation=0.4, hue=0.1, grey=0.05)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +77,7 @@ class ClickedPictures(torch.utils.data.Dataset[ClickBatch]):
         rng = np.random.default_rng([self._seed, number])
         while True:
             source = self._sources[int(rng.choice(len(self._sources), p=self._chances))]
-            clip = _JITTER(source.clip(number, progress=0.0, rng=rng), rng)
+            clip = source.clip(number, progress=0.0, rng=rng)
             ids = np.unique(clip.labels_thw[0])[1:]
             if len(ids):
                 mask = clip.labels_thw[0] == rng.choice(ids)
@@ -118,7 +117,7 @@ class PairClips:
         """A pair, cut and scaled by chance."""
         del progress
         picture, mask = self._pairs[int(rng.integers(len(self._pairs)))]
-        clip = self._augment(Clip(picture[None], mask[None].astype(np.int32), number), rng)
+        clip = STRONG_JITTER(self._augment(Clip(picture[None], mask[None].astype(np.int32), number), rng), rng)
         enough = clip.labels_thw.mean() > _LEAST_AREA
         return clip if enough else Clip(clip.frames_thw3, np.zeros_like(clip.labels_thw), number)
 
@@ -154,7 +153,7 @@ class Clicker:
             self._box = np.zeros_like(self._truth)
             self._box[max(top, 0) : max(bottom, top + 1), max(left, 0) : max(right, left + 1)] = True
         else:
-            inside = np.argwhere(cv2.distanceTransform(_padded(self._truth), cv2.DIST_L2, 3)[1:-1, 1:-1] > 2)
+            inside = np.argwhere(_depth(self._truth) > 2)
             inside = inside if len(inside) else np.argwhere(self._truth)
             ends = inside[self._rng.choice(len(inside), 3)]
             drawn = np.zeros(self._truth.shape, np.uint8)
@@ -166,10 +165,7 @@ class Clicker:
     def correct(self, found_hw: BoolMask | None) -> Hints:
         """A click on the largest mistake; nothing new where there is none."""
         found = np.zeros_like(self._truth) if found_hw is None else found_hw
-        mistakes = (self._truth & ~found, found & ~self._truth)
-        depths = [cv2.distanceTransform(_padded(mistake), cv2.DIST_L2, 5)[1:-1, 1:-1] for mistake in mistakes]
-        positive = bool(depths[0].max() >= depths[1].max())
-        depth = depths[0 if positive else 1]
+        depth, positive = largest_mistake(self._truth, found)
         if depth.max() > 0:
             near = np.argwhere(depth >= (1.0 if self._exact else 0.5) * depth.max())
             row, column = near[0 if self._exact else int(self._rng.integers(len(near)))]
@@ -181,8 +177,20 @@ class Clicker:
         return Hints(on & ~off, off, self._box, found)
 
 
-def _padded(mask: BoolMask) -> NDArray[np.uint8]:
-    return np.pad(mask.astype(np.uint8), 1)
+def largest_mistake(truth_hw: BoolMask, found_hw: BoolMask) -> tuple[NDArray[np.float32], bool]:
+    """What somebody would mend first: what is missing or what is too much, whichever is thicker.
+
+    Returns:
+        ``float32[h, w]``, how far each pixel of it is from its outline, and whether it is missing.
+    """
+    missing, surplus = _depth(truth_hw & ~found_hw), _depth(found_hw & ~truth_hw)
+    positive = bool(missing.max() >= surplus.max())
+    return (missing if positive else surplus), positive
+
+
+def _depth(mask: BoolMask) -> NDArray[np.float32]:
+    padded = np.pad(mask.astype(np.uint8), 1)
+    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1], dtype=np.float32)
 
 
 class ClickLearner(nn.Module):

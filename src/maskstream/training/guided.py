@@ -5,15 +5,13 @@ Flow and colour do not depend on what the network finds, so they are there befor
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from maskstream.propagation.colour import evidence_of
-from maskstream.propagation.guide import View, assembled
-from maskstream.propagation.references import FlowFeatures, Reference, follow, step
+from maskstream.propagation.guide import View, assembled, begin, stacked, views
+from maskstream.propagation.references import FlowFeatures
 
 from .clips import ClipBatch
 
@@ -41,7 +39,7 @@ class ClipGuide:
         clips = [_of_clip(frames, masks) for frames, masks in zip(frames_bthw3, first_bnhw.cpu(), strict=True)]
         last, given, colour = zip(*clips, strict=True)
         device = first_bnhw.device
-        return cls(first_bnhw, _stacked(last).to(device), _stacked(given).to(device), torch.stack(colour).to(device))
+        return cls(first_bnhw, stacked(last).to(device), stacked(given).to(device), torch.stack(colour).to(device))
 
     def at(self, t: int, last_bnhw: Tensor) -> Tensor:
         """The guide of frame ``t``, ``[b, n, CHANNELS, H, W]``, from the masks of the frame before."""
@@ -53,21 +51,10 @@ class ClipGuide:
 def _of_clip(frames_thw3: Tensor, first_nhw: Tensor) -> tuple[View, View, Tensor]:
     """Views of the frame before and of the first, and colours, of frames 1 … T - 1."""
     height, width = first_nhw.shape[1:]
-    features = [FlowFeatures.of(frame.numpy(), (height, width)) for frame in frames_thw3]
-    nothing, given = torch.empty(0, height, width), Reference.now(features[0], first_nhw)
-    tables = [given.colours(n).numpy() for n in range(len(first_nhw))]
-    last_t, given_t, colour_t = [], [], []
-    for before, now in itertools.pairwise(features):
-        stepped = step(Reference.now(before, nothing), now)
-        given = follow(given, stepped, now)
-        last_t.append(View.of(stepped, now))
-        given_t.append(View.of(given, now))
-        lab = now.lab_hwc.numpy()
-        colour_t.append(torch.stack([torch.from_numpy(evidence_of(table, lab)) for table in tables]))
-    return _stacked(last_t), _stacked(given_t), torch.stack(colour_t)
-
-
-def _stacked(views: list[View] | tuple[View, ...]) -> View:
-    return View(
-        torch.stack([view.sampling_hw2 for view in views]), torch.stack([view.resemblance_hw for view in views])
-    )
+    first, *later = (FlowFeatures.of(frame.numpy(), (height, width)) for frame in frames_thw3)
+    state, seen = begin(first, first_nhw), []
+    for features in later:
+        state, *of_frame = views(state, features)
+        seen.append(of_frame)
+    last, given, colour = zip(*seen, strict=True)
+    return stacked(last), stacked(given), torch.stack(colour)

@@ -25,9 +25,11 @@ from maskstream.segmenters.motion import MotionSegmenter
 from maskstream.segmenters.motion_network import CHANNELS_OF_GAP, MotionNetwork, motion_inputs
 from maskstream.synthetic.batched import Clips
 from maskstream.synthetic.cutouts import Cutouts, draw_cutouts
+from maskstream.types import InputError
 
-from .augmentation import ColourJitter
+from .augmentation import STRONG_JITTER
 from .clips import Clip
+from .pasted import MOST_NOISE
 from .rendered import RenderedClips, grainy
 
 STILL, MOVES = 0.6, 1.5
@@ -39,8 +41,6 @@ UNSURE = -1
 _DOUBTFUL = 0.2
 """Evidence of the method without weights that is neither motion nor none."""
 
-_JITTER = ColourJitter(brightness=0.3, contrast=0.3, saturation=0.4, hue=0.1, grey=0.05)
-_MOST_NOISE = 8
 _LEAST_AREA = 0.002
 
 
@@ -105,11 +105,11 @@ class MovingPictures(torch.utils.data.Dataset[MotionBatch]):
             return self._filmed.example(self._size, rng)
         drawn = self._pasted(self._cutouts, rng) if kind == 1 and self._cutouts else self._rendered.drawn(rng)
         frames_t3hw = drawn.frames_bt3hw[0]
-        frames_t3hw = grainy(frames_t3hw, int(rng.integers(_MOST_NOISE + 1)), int(rng.integers(2**63)))
+        frames_t3hw = grainy(frames_t3hw, int(rng.integers(MOST_NOISE + 1)), int(rng.integers(2**63)))
         frames_thw3 = frames_t3hw.permute(0, 2, 3, 1).contiguous().numpy()
         entity_hw = drawn.entity_bthw[0, 0].numpy().astype(np.int32)
         clip = Clip(frames_thw3, np.broadcast_to(entity_hw, frames_thw3.shape[:3]), number)
-        frames_thw3 = _compressed(_JITTER(clip, rng).frames_thw3, rng)
+        frames_thw3 = _compressed(STRONG_JITTER(clip, rng).frames_thw3, rng)
         ids_hw = moving(entity_hw, drawn.flow_bt2hw[0, 0].numpy(), drawn.is_thing_be[0].numpy())
         return _example(frames_thw3, ids_hw, self._gaps)
 
@@ -149,7 +149,10 @@ class FilmedPictures:
         videos: to take pictures of.
         gaps: of the network.
         each: pictures of a video, evenly spread.
-        size: short side of the pictures.
+        size: short side of the pictures; smaller ones stay as they are.
+
+    Raises:
+        InputError: a video is too short.
     """
 
     def __init__(self, videos: Sequence[Path], gaps: Sequence[int], *, each: int = 24, size: int = 240) -> None:
@@ -158,6 +161,8 @@ class FilmedPictures:
         segmenter, self._examples = MotionSegmenter(size=size, gaps=gaps), list[MotionBatch]()
         for path in videos:
             features = [segmenter.encode([frame])[0] for frame in open_video(path)]
+            if len(features) <= segmenter.context:
+                raise InputError(f"{path} has {len(features)} frames: more than {segmenter.context} are needed")
             for index in np.unique(np.linspace(segmenter.context, len(features) - 1, each).astype(int)):
                 past = features[index - segmenter.context : index]
                 found = segmenter.segment(features[index], context=past)
@@ -170,9 +175,15 @@ class FilmedPictures:
                 self._examples.append(replace(made, inputs_bchw=made.inputs_bchw.half()))
 
     def example(self, size: int, rng: np.random.Generator) -> MotionBatch:
-        """A square of one of them, perhaps mirrored."""
+        """A square of one of them, perhaps mirrored.
+
+        Raises:
+            InputError: the picture is smaller than that.
+        """
         whole = self._examples[int(rng.integers(len(self._examples)))]
         height, width = whole.ids_bhw.shape[1:]
+        if size > min(height, width):
+            raise InputError(f"data.size is {size}, but the short side of a video is {min(height, width)}")
         top, left = (int(rng.integers(side - size + 1)) for side in (height, width))
         window = (..., slice(top, top + size), slice(left, left + size))
         inputs, picture = whole.inputs_bchw[window].float(), whole.pictures_b3hw[window]

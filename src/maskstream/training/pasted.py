@@ -12,13 +12,12 @@ import numpy as np
 from maskstream.synthetic.cutouts import Cutouts, draw_cutouts
 from maskstream.types import InputError
 
-from .augmentation import ColourJitter
+from .augmentation import STRONG_JITTER
 from .clips import Clip
 from .rendered import grainy
 
 _TRIES = 6
-_JITTER = ColourJitter(brightness=0.3, contrast=0.3, saturation=0.4, hue=0.1, grey=0.05)
-_MOST_NOISE = 8
+MOST_NOISE = 8
 """Levels of deviation of the grain of the camera."""
 
 
@@ -74,8 +73,8 @@ class PastedClips:
             motion=False,
         )
         order = slice(None, None, -1 if rng.random() < 0.5 else 1)
-        frames_t3hw = grainy(drawn.frames_bt3hw[0], int(rng.integers(_MOST_NOISE + 1)), int(rng.integers(2**63)))
+        frames_t3hw = grainy(drawn.frames_bt3hw[0], int(rng.integers(MOST_NOISE + 1)), int(rng.integers(2**63)))
         frames_thw3 = frames_t3hw.permute(0, 2, 3, 1).numpy()[order]
         labels_thw = drawn.entity_bthw[0].int().numpy()[order]
         clip = Clip(np.ascontiguousarray(frames_thw3), np.ascontiguousarray(labels_thw), number)
-        return _JITTER(clip, rng)
+        return STRONG_JITTER(clip, rng)
