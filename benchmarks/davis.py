@@ -15,12 +15,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -49,14 +49,14 @@ class Row:
     seconds: float
 
 
-def foregrounds(video: Video, first: Mask, task: Task, method: Method) -> Iterator[Mask]:
+def foregrounds(video: Video, first: Mask, task: Task, method: Method, parts: Mapping[str, Any]) -> Iterator[Mask]:
     """The predicted foreground of every frame."""
     if method == "copy":
         yield from (first for _ in video)
     elif method == "flow":
         yield from _moved_by_flow(video, first)
     else:
-        session = load().start(task, size_hw=video.size_hw, fps=video.fps)
+        session = load(**parts).start(task, size_hw=video.size_hw, fps=video.fps)
         session.prompt([MaskPrompt(0, 1, first)] if task is Task.VOS else [])
         for frame in video:
             for result in session.step(frame):
@@ -77,14 +77,14 @@ def _moved_by_flow(video: Video, first: Mask) -> Iterator[Mask]:
         yield soft > 0.5
 
 
-def score(root: Path, sequence: str, task: Task, method: Method) -> Row:
+def score(root: Path, sequence: str, task: Task, method: Method, parts: Mapping[str, Any]) -> Row:
     """Run one sequence."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     video = open_video(root / "JPEGImages" / "480p" / sequence)
     truth = [read_label_png(path) > 0 for path in sorted((root / "Annotations" / "480p" / sequence).glob("*.png"))]
     began = time.perf_counter()
-    found = list(foregrounds(video, truth[0], task, method))
+    found = list(foregrounds(video, truth[0], task, method, parts))
     seconds = time.perf_counter() - began
     pairs = list(zip(found, truth, strict=True))
     skip = task is Task.VOS
@@ -103,6 +103,9 @@ def main() -> None:
     parser.add_argument("--sequences", help="only these, with commas between")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--segmenter", help="as for 'maskstream segment'")
+    parser.add_argument("--propagator", help="as for 'maskstream segment'")
+    parser.add_argument("--size", type=int, help="as for 'maskstream segment'")
     options = parser.parse_args()
     if options.baseline and options.task != "vos":
         parser.error("baselines need the first mask: --task vos")
@@ -113,8 +116,10 @@ def main() -> None:
 
     rows = []
     method: Method = options.baseline or "model"
+    given = {name: getattr(options, name) for name in ("segmenter", "propagator", "size")}
+    parts = {name: value for name, value in given.items() if value is not None}
     with ProcessPoolExecutor(options.workers) as pool:
-        futures = [pool.submit(score, options.root, s, Task(options.task), method) for s in sequences]
+        futures = [pool.submit(score, options.root, s, Task(options.task), method, parts) for s in sequences]
         for done, future in enumerate(futures, start=1):
             row = future.result()
             rows.append(row)
