@@ -17,6 +17,9 @@ def cutouts(
     every: Annotated[int, typer.Option(min=1, help="Cut objects out of every so many-th frame.")] = 10,
     size: Annotated[int, typer.Option(min=64, help="Short side of the pictures.")] = 480,
     shapes: Annotated[int, typer.Option(min=0, help="Cut so many random shapes out of these frames, too.")] = 0,
+    clipart: Annotated[
+        Path | None, typer.Option(help="Paste the objects of this folder of transparent PNGs on these frames, too.")
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -25,6 +28,8 @@ def cutouts(
     from maskstream.engine.cutouts import write_cutouts
 
     with FrameProgress("cutting out", total=None, quiet=quiet) as progress:
-        pairs = write_cutouts(videos, output, every=every, size=size, shapes=shapes, on_frame=progress.update)
+        pairs = write_cutouts(
+            videos, output, every=every, size=size, shapes=shapes, clipart=clipart, on_frame=progress.update
+        )
     if not quiet:
         typer.echo(f"done: {output}, {pairs} objects")

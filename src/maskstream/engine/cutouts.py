@@ -15,6 +15,8 @@ from maskstream.formats.pictures import write_indices, write_jpeg
 from maskstream.types import FrameSegmentation, InputError, Task, VideoSegmenter
 from maskstream.video import open_video, prefetch
 
+from .clipart import clipart_in, paste_clipart, read_clipart
+
 SHARE = (0.005, 0.35)
 """Of the picture: what is smaller is noise, what is larger is no object."""
 
@@ -26,6 +28,7 @@ def write_cutouts(
     every: int = 10,
     size: int = 480,
     shapes: int = 0,
+    clipart: Path | None = None,
     seed: int = 0,
     model: VideoSegmenter | None = None,
     on_frame: Callable[[int], None] = lambda _: None,
@@ -38,7 +41,9 @@ def write_cutouts(
         every: objects are cut out of every so many-th frame.
         size: short side of the pictures, and at which the default model follows objects.
         shapes: so many pieces of the picture, of random shape, are cut out of these frames, too.
-        seed: of the shapes.
+        clipart: a folder of pictures, searched to its bottom; from each that is transparent around one object, this
+            is pasted on one of these frames.
+        seed: of the shapes, and of where clip art is pasted.
         model: finds the objects; the default finds what moves, without weights.
         on_frame: called with the number of frames that are done, of all videos.
 
@@ -46,7 +51,7 @@ def write_cutouts(
         How many pairs there are.
 
     Raises:
-        InputError: the folder is there already, or nothing moves in any of the videos.
+        InputError: the folder is there already, nothing moves in any of the videos, or there is no clip art.
         VideoError: a video cannot be read.
     """
     if folder.exists():
@@ -55,6 +60,8 @@ def write_cutouts(
     # What training begins with must not depend on what was trained.
     model = model or load(segmenter="motion", propagator="flow", size=size)
     rng = np.random.default_rng(seed)
+    drawn = clipart_in(clipart) if clipart is not None else []
+    frames: list[NDArray[np.uint8]] = []
     with whole_folder(folder) as temporary:
         for video in videos:
             opened = open_video(video)
@@ -63,6 +70,8 @@ def write_cutouts(
             for frame in prefetch(opened):
                 if frame.index % every == 0:
                     kept[frame.index] = _resized(frame.image, size)
+                    if drawn:
+                        frames.append(kept[frame.index])
                     for number in range(shapes):
                         mask = random_shape(kept[frame.index].shape[:2], rng)
                         _write(kept[frame.index], mask, temporary / f"{video.stem}-{frame.index:05d}-shape{number}")
@@ -75,6 +84,11 @@ def write_cutouts(
                 pairs += _cut_out(result, kept.pop(result.frame_index, None), temporary / video.stem)
         if not pairs:
             raise InputError(f"nothing moves in {', '.join(map(str, videos))}, as far as can be seen")
+        for number, path in enumerate(drawn):
+            art = read_clipart(path)
+            if art is not None:
+                _write(*paste_clipart(art, frames, rng), temporary / f"clipart-{number:05d}")
+                pairs += 1
     return pairs
 
 

@@ -72,7 +72,7 @@ def read_cutouts(
     masks: str | Path | None = None,
     *,
     textures: Picture | None = None,
-    most: int = 2000,
+    most: int = 6000,
 ) -> Cutouts:
     """Read pictures and the masks of their objects.
 
