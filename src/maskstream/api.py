@@ -23,6 +23,7 @@ from maskstream.types import (
 
 if TYPE_CHECKING:
     from maskstream.evaluation.run import Evaluation
+    from maskstream.systems.deva import Alignment
     from maskstream.video import VideoSource
 
 DEFAULT_SIZE = 480
@@ -39,6 +40,7 @@ def load(
     exact: bool = False,
     dtype: str = "auto",
     schedule: str = "semi-online",
+    alignment: str = "auto",
     size: int | None = None,
     max_objects: int | None = None,
     min_score: float = 0.0,
@@ -56,6 +58,8 @@ def load(
         dtype: precision of networks; "auto" is bf16 where the device has units for it.
         schedule: when found objects are believed: "semi-online" when neighbouring frames agree on them, and results
             leave two frames late; "online" at once.
+        alignment: how neighbouring frames are compared: by the propagator ("network", as published), by optical "flow",
+            not at all ("none"), or "auto", which is flow on a CPU and the propagator elsewhere.
         size: short side at which masks are propagated; None: what suits the propagator.
         max_objects: most objects found by itself and followed at once.
         min_score: found objects below this confidence are ignored.
@@ -67,13 +71,14 @@ def load(
         ("model", model, ["deva"]),
         ("dtype", dtype, ["auto", "bf16", "fp16", "fp32"]),
         ("schedule", schedule, ["online", "semi-online"]),
+        ("alignment", alignment, ["auto", "flow", "network", "none"]),
     ):
         if name not in known:
             raise InputError(f"unknown {what} {name!r}; known: {', '.join(known)}")
     from maskstream.systems.deva import Deva, DevaSettings
 
     return Deva(
-        _propagator(propagator, size=size, exact=exact, dtype=dtype),
+        load_propagator(propagator, size=size, exact=exact, dtype=dtype),
         prompter=load_prompter(prompter),
         detector=_detector(segmenter),
         # Motion finds parts as readily as wholes, so an arm that swings is not another object. It draws outlines better
@@ -81,6 +86,7 @@ def load(
         # what is not found again has stopped or leaked, and is better begun anew.
         settings=DevaSettings(
             schedule="online" if schedule == "online" else "semi-online",
+            alignment=cast("Alignment", alignment),
             max_missed=2,
             part_threshold=0.7,
             fused="detection",
@@ -114,7 +120,14 @@ def _detector(name: str) -> ImageSegmenter[Any]:
     return LearnedMotionSegmenter(load_motion_network(weights_of(name, "segmenter")))
 
 
-def _propagator(name: str, *, size: int | None, exact: bool, dtype: str) -> Propagator[Any, Any]:
+def load_propagator(
+    name: str, *, size: int | None = None, exact: bool = False, dtype: str = "auto"
+) -> Propagator[Any, Any]:
+    """What carries masks between frames, by name; see `load`.
+
+    Raises:
+        InputError: there is no such propagator, or its weights cannot be loaded.
+    """
     from maskstream.propagation import FlowPropagator
 
     if size is None:

@@ -46,6 +46,14 @@ Schedule: TypeAlias = Annotated[
         "--schedule", help="Believe what frames agree on (semi-online) or at once (online).", rich_help_panel=_MODEL
     ),
 ]
+Alignment: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--alignment",
+        help="How frames are compared before they agree: network, flow, none, or auto (flow on a CPU).",
+        rich_help_panel=_MODEL,
+    ),
+]
 MinScore: TypeAlias = Annotated[
     float,
     typer.Option("--min-score", min=0.0, max=1.0, help="Ignore found objects below it.", rich_help_panel=_MODEL),

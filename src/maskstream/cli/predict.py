@@ -11,6 +11,7 @@ import typer
 
 from .console import INTERRUPTED, FrameProgress, render_if_needed
 from .options import (
+    Alignment,
     AsJson,
     Debug,
     Dtype,
@@ -49,6 +50,7 @@ def predict(
     exact: Exact = False,
     dtype: Dtype = "auto",
     schedule: Schedule = "semi-online",
+    alignment: Alignment = "auto",
     size: Annotated[
         int | None,
         typer.Option(min=64, help="Short side masks are carried at.  [default: the preset's]", show_default=False),
@@ -101,6 +103,7 @@ def predict(
         "exact": exact,
         "dtype": dtype,
         "schedule": schedule,
+        "alignment": alignment,
         "size": size or settings.size,
         "max_objects": max_objects or settings.max_objects,
         "min_score": min_score,

@@ -12,6 +12,7 @@ import typer
 
 from .console import INTERRUPTED, FrameProgress
 from .options import (
+    Alignment,
     AsJson,
     Debug,
     Dtype,
@@ -76,6 +77,7 @@ def segment(
     exact: Exact = False,
     dtype: Dtype = "auto",
     schedule: Schedule = "semi-online",
+    alignment: Alignment = "auto",
     size: Annotated[
         int | None,
         typer.Option(
@@ -115,6 +117,7 @@ def segment(
         exact=exact,
         dtype=dtype,
         schedule=schedule,
+        alignment=alignment,
         size=size,
         max_objects=max_objects,
         min_score=min_score,
@@ -140,6 +143,7 @@ def segment(
         "exact": exact,
         "dtype": dtype,
         "schedule": schedule,
+        "alignment": alignment,
         "size": size,
         "max_objects": max_objects,
         "min_score": min_score,

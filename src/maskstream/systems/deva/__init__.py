@@ -1,5 +1,6 @@
 """DEVA: tracking anything with decoupled video segmentation (Cheng et al., ICCV 2023)."""
 
+from .alignment import Alignment, align
 from .association import AssociationSession
 from .consensus import Consensus, consensus, pairwise_iou
 from .detections import Detections, agreed, render_proposals
@@ -9,6 +10,7 @@ from .model import Deva
 from .session import DevaSession, DevaSettings
 
 __all__ = [
+    "Alignment",
     "AssociationSession",
     "Consensus",
     "Detections",
@@ -19,6 +21,7 @@ __all__ = [
     "ObjectRecord",
     "ObjectTable",
     "agreed",
+    "align",
     "consensus",
     "merge",
     "pairwise_iou",

@@ -39,6 +39,7 @@ from maskstream.types import (
     resize_masks,
 )
 
+from .alignment import Alignment, align
 from .consensus import ALPHA
 from .detections import Detections, agreed
 from .identity import ObjectTable
@@ -61,6 +62,8 @@ class DevaSettings:
             frames agree on, so that a lone mistake is never believed (specification §9).
         detection_every: detections are merged on one frame in so many (d of §9).
         voting_frames: so many frames vote, semi-online (n of §9); results leave ``voting_frames - 1`` frames late.
+        alignment: how proposals are brought to the frame of the vote: "network" as published, "flow", "auto" or "none";
+            see `alignment.align`.
         alpha: cost of choosing a proposal in the vote (eq. 8).
         max_missed: an object is dropped when more detections in a row than this did not confirm it (L of §8.3). The
             paper drops it when L *is reached*, L = 5, which is 4 here; the authors' release when it is exceeded, 5.
@@ -79,6 +82,7 @@ class DevaSettings:
     schedule: Schedule = "online"
     detection_every: int = 5
     voting_frames: int = 3
+    alignment: Alignment = "network"
     alpha: float = ALPHA
     max_missed: int = 5
     incremental: bool = False
@@ -89,7 +93,12 @@ class DevaSettings:
     temporal: Temporal = "bidirectional"
 
     def __post_init__(self) -> None:
-        for name, known in (("schedule", Schedule), ("temporal", Temporal), ("fused", Fused)):
+        for name, known in (
+            ("schedule", Schedule),
+            ("temporal", Temporal),
+            ("fused", Fused),
+            ("alignment", Alignment),
+        ):
             if getattr(self, name) not in get_args(known):
                 raise InputError(f"{name} is one of {', '.join(get_args(known))}, not {getattr(self, name)!r}")
         if self.max_missed < 0 or (self.max_objects is not None and self.max_objects < 1):
@@ -353,7 +362,13 @@ class DevaSession:
         if key is None or key is arrival or not len(found):
             return found
         masks_nhw = LabelMap(found.label_map).masks_nhw(len(found))
-        aligned = self._propagator.align(arrival.features, masks_nhw, key.features)
+        aligned = align(
+            self._settings.alignment,
+            self._propagator,
+            (arrival.frame, arrival.features),
+            masks_nhw,
+            (key.frame, key.features),
+        )
         return Detections(most_probable(aligned), found.groups, found.votes)
 
     def _vote(self, *, lone_stands: bool) -> list[FrameSegmentation]:
