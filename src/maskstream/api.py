@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from maskstream.shipped import shipped, weights_of
 from maskstream.types import (
+    OBJECT,
     CategorySet,
     Frame,
     FrameSegmentation,
@@ -23,7 +25,9 @@ from maskstream.types import (
 
 if TYPE_CHECKING:
     from maskstream.evaluation.run import Evaluation
-    from maskstream.systems.deva import Alignment
+    from maskstream.segmenters.queries import QueryTask
+    from maskstream.systems.deva import Alignment, DevaSettings
+    from maskstream.systems.deva.session import Schedule
     from maskstream.video import VideoSource
 
 DEFAULT_SIZE = 480
@@ -44,16 +48,19 @@ def load(
     size: int | None = None,
     max_objects: int | None = None,
     min_score: float = 0.0,
+    flip: bool = False,
+    task: Task | str | None = None,
 ) -> VideoSegmenter:
     """Load a system by name.
 
     Args:
         model: "deva".
-        segmenter: what finds objects by itself: "motion" (independently moving objects; no weights), or the folder of a
-            trained motion network.
+        segmenter: what finds objects by itself: "motion" (independently moving objects; no weights), the folder of a
+            trained motion network, or a model of `transformers`; see `segmenters.loading.load_segmenter`.
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
             network: the authors' file, ``DEVA-propagation.pth``, XMem's, ``XMem.pth``, or a folder of ours.
-        prompter: what turns boxes, clicks and scribbles into masks: "grabcut" (no weights).
+        prompter: what turns boxes, clicks and scribbles into masks: "grabcut" (no weights), the folder of a trained
+            click network, or SAM or SAM 2, a folder or a name on the hub.
         exact: run a trained propagator as published; otherwise it looks only around where objects are, which is faster.
         dtype: precision of networks; "auto" is bf16 where the device has units for it.
         schedule: when found objects are believed: "semi-online" when neighbouring frames agree on them, and results
@@ -63,6 +70,9 @@ def load(
         size: short side at which masks are propagated; None: what suits the propagator.
         max_objects: most objects found by itself and followed at once.
         min_score: found objects below this confidence are ignored.
+        flip: let a trained propagator see the video mirrored, to be fused with a run that does not.
+        task: what the model is for, where the segmenter answers in several ways: "vis" with instances, "vss" with
+            semantic regions, otherwise with panoptic ones.
 
     Raises:
         InputError: a name is unknown, and the message lists the known ones; or a checkpoint cannot be loaded.
@@ -75,25 +85,42 @@ def load(
     ):
         if name not in known:
             raise InputError(f"unknown {what} {name!r}; known: {', '.join(known)}")
-    from maskstream.systems.deva import Deva, DevaSettings
+    from maskstream.systems.deva import Deva
 
+    detector = _detector(segmenter, None if task is None else Task(task), min_score)
+    settings = replace(
+        _settings_for(detector),
+        schedule=cast("Schedule", schedule),
+        alignment=cast("Alignment", alignment),
+        min_score=min_score,
+    )
     return Deva(
-        load_propagator(propagator, size=size, exact=exact, dtype=dtype),
+        load_propagator(propagator, size=size, exact=exact, dtype=dtype, flip=flip),
         prompter=load_prompter(prompter),
-        detector=_detector(segmenter),
+        detector=detector,
+        label_space=getattr(detector, "label_space", OBJECT),
+        open_vocabulary=getattr(detector, "open_vocabulary", False),
+        settings=settings if max_objects is None else replace(settings, max_objects=max_objects),
+    )
+
+
+def _settings_for(detector: ImageSegmenter[Any]) -> DevaSettings:
+    """How what a segmenter finds is taken in, where the caller does not say."""
+    from maskstream.segmenters import MotionSegmenter
+    from maskstream.segmenters.sam import SamSegmenter
+    from maskstream.segmenters.text import TextSegmenter
+    from maskstream.systems.deva import DevaSettings
+
+    if isinstance(detector, MotionSegmenter):
         # Motion finds parts as readily as wholes, so an arm that swings is not another object. It draws outlines better
         # than flow carries them, so what it finds replaces what was carried. And it finds what moves all the time, so
         # what is not found again has stopped or leaked, and is better begun anew.
-        settings=DevaSettings(
-            schedule="online" if schedule == "online" else "semi-online",
-            alignment=cast("Alignment", alignment),
-            max_missed=2,
-            part_threshold=0.7,
-            fused="detection",
-            max_objects=max_objects,
-            min_score=min_score,
-        ),
-    )
+        return DevaSettings(max_missed=2, part_threshold=0.7, fused="detection")
+    if isinstance(detector, SamSegmenter):  # specification §10.2: it looks only where nothing is tracked
+        return DevaSettings(incremental=True, max_objects=200)
+    if isinstance(detector, TextSegmenter):  # §10.1
+        return DevaSettings(max_missed=10)
+    return DevaSettings()
 
 
 def load_prompter(name: str) -> ImageSegmenter[Any]:
@@ -106,32 +133,53 @@ def load_prompter(name: str) -> ImageSegmenter[Any]:
 
     if name == "grabcut":
         return GrabCutSegmenter()
+    from maskstream.segmenters.pretrained import is_pretrained
+
+    if is_pretrained(name):
+        from maskstream.segmenters.sam import load_sam
+
+        return load_sam(name, device=_device())
     from maskstream.segmenters.click import ClickSegmenter, load_click_network
 
     return ClickSegmenter(load_click_network(weights_of(name, "prompter")))
 
 
-def _detector(name: str) -> ImageSegmenter[Any]:
+def _detector(name: str, task: Task | None, min_score: float) -> ImageSegmenter[Any]:
     from maskstream.segmenters import LearnedMotionSegmenter, MotionSegmenter
+    from maskstream.segmenters.loading import load_segmenter
     from maskstream.segmenters.motion_network import load_motion_network
+    from maskstream.segmenters.pretrained import is_pretrained
 
     if name == "motion":
         return MotionSegmenter()
+    if is_pretrained(name):
+        answers: dict[Task | None, QueryTask] = {Task.VIS: "instance", Task.VSS: "semantic"}
+        wanted = answers.get(task, "panoptic")
+        return load_segmenter(name, task=wanted, min_score=min_score or None, device=_device())
     return LearnedMotionSegmenter(load_motion_network(weights_of(name, "segmenter")))
 
 
+def _device() -> str:
+    """Where networks of `transformers` run."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def load_propagator(
-    name: str, *, size: int | None = None, exact: bool = False, dtype: str = "auto"
+    name: str, *, size: int | None = None, exact: bool = False, dtype: str = "auto", flip: bool = False
 ) -> Propagator[Any, Any]:
     """What carries masks between frames, by name; see `load`.
 
     Raises:
-        InputError: there is no such propagator, or its weights cannot be loaded.
+        InputError: there is no such propagator, its weights cannot be loaded, or ``flip`` is asked of optical flow.
     """
     from maskstream.propagation import FlowPropagator
 
     if size is None:
         size = next((model.size for model in shipped() if model.name == name and model.size), DEFAULT_SIZE)
+    if name == "flow" and flip:
+        raise InputError("flip is for trained propagators: name one, or leave it out")
     if name == "flow":
         return FlowPropagator(size=size)
     path = weights_of(name, "propagator")
@@ -139,7 +187,11 @@ def load_propagator(
     from maskstream.propagation.network_propagator import NetworkPropagator, Precision
 
     return NetworkPropagator(
-        load_checkpoint(path), mode="exact" if exact else "fast", size=size, precision=cast("Precision", dtype)
+        load_checkpoint(path),
+        mode="exact" if exact else "fast",
+        size=size,
+        precision=cast("Precision", dtype),
+        mirror=flip,
     )
 
 
@@ -173,8 +225,9 @@ def segment(
     from maskstream.video import open_video, prefetch
 
     opened = open_video(video)
-    session = (model or load()).start(
-        default_task(prompts) if task is None else Task(task),
+    system = model or load()
+    session = system.start(
+        default_task(prompts, system) if task is None else Task(task),
         size_hw=opened.size_hw,
         fps=opened.fps,
         categories=categories,
@@ -233,11 +286,18 @@ def evaluate(
     return run(request, workers=workers, intervals=intervals)
 
 
-def default_task(prompts: Sequence[Prompt]) -> Task:
-    """What someone means who names no task: follow what is prompted, or find what moves."""
+def default_task(prompts: Sequence[Prompt], model: VideoSegmenter | None = None) -> Task:
+    """What someone means who names no task: follow what is prompted, or find what moves, or all that has a name.
+
+    Args:
+        prompts: of the video.
+        model: that is to do it; the default one finds what moves.
+    """
     if any(isinstance(prompt, TextPrompt) for prompt in prompts):
         return Task.REFVOS
-    return Task.VOS if prompts else Task.UVOS
+    if prompts:
+        return Task.VOS
+    return Task.VPS if model is not None and Task.VPS in model.tasks else Task.UVOS
 
 
 def step_many(sessions: Sequence[Session], frames: Iterable[Frame]) -> list[list[FrameSegmentation]]:

@@ -17,10 +17,12 @@ from .doctor import doctor
 from .evaluate import evaluate
 from .finetune import finetune
 from .info import info
+from .merge_scores import merge_scores
 from .models import models
 from .predict import predict
 from .sample import sample
 from .segment import segment
+from .stabilize import stabilize
 from .synth import synth
 from .textures import textures
 from .train import train
@@ -52,6 +54,8 @@ def _common(
 
 _COMMANDS = (
     segment,
+    stabilize,
+    merge_scores,
     predict,
     evaluate,
     train,

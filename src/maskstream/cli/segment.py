@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,7 +32,8 @@ from .prompts import BOX_HELP, MASK_HELP, POINT_HELP, SCRIBBLE_HELP, parse_promp
 
 if TYPE_CHECKING:
     from maskstream.engine import RunSummary
-    from maskstream.types import Prompt, Video
+    from maskstream.systems.deva.offline import Direction
+    from maskstream.types import CategorySet, Prompt, Session, Video, VideoSegmenter
 
 _PROMPTS = "What to follow"
 _VIDEO = "Which frames"
@@ -57,9 +58,24 @@ def segment(
     box: Annotated[list[str] | None, typer.Option(help=BOX_HELP, rich_help_panel=_PROMPTS)] = None,
     point: Annotated[list[str] | None, typer.Option(help=POINT_HELP, rich_help_panel=_PROMPTS)] = None,
     scribble: Annotated[list[str] | None, typer.Option(help=SCRIBBLE_HELP, rich_help_panel=_PROMPTS)] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A sentence that describes an object; needs a --segmenter that reads.", rich_help_panel=_PROMPTS
+        ),
+    ] = None,
     remove: Annotated[
         list[str] | None, typer.Option(help="FRAME:ID, stop following object ID there.", rich_help_panel=_PROMPTS)
     ] = None,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Follow onward, as frames come (default).", rich_help_panel=_PROMPTS)
+    ] = False,
+    backward: Annotated[
+        bool, typer.Option("--backward", help="Follow back in time instead.", rich_help_panel=_PROMPTS)
+    ] = False,
+    both: Annotated[
+        bool, typer.Option("--both", help="Follow both ways from every prompted frame.", rich_help_panel=_PROMPTS)
+    ] = False,
     start: Annotated[int, typer.Option(min=0, help="First frame.", rich_help_panel=_VIDEO)] = 0,
     stop: Annotated[int | None, typer.Option(min=1, help="Frame to stop before.", rich_help_panel=_VIDEO)] = None,
     stride: Annotated[int, typer.Option(min=1, help="Take every so many frames.", rich_help_panel=_VIDEO)] = 1,
@@ -88,6 +104,21 @@ def segment(
         int | None, typer.Option(min=1, help="Most objects found by itself.", rich_help_panel="How")
     ] = None,
     min_score: MinScore = 0.0,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Only these, with commas between; for segmenters that are told what to look for.",
+            show_default=False,
+            rich_help_panel="How",
+        ),
+    ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="A trained propagator sees the video mirrored.", rich_help_panel="How")
+    ] = False,
+    save_scores: Annotated[
+        bool,
+        typer.Option("--save-scores", help="Write probabilities to scores/, too, for merge-scores."),
+    ] = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -103,12 +134,15 @@ def segment(
     from maskstream.api import default_task, load
     from maskstream.engine import file_digest, library_versions, segment_to_folder, source_identity, weight_digests
     from maskstream.sinks.folder import RunFolder
-    from maskstream.types import InputError
+    from maskstream.types import OBJECT, InputError, TextPrompt
     from maskstream.video import open_video
 
+    # A sentence is looked for all over the video, and followed from where it is found.
+    direction = _direction(forward=forward, backward=backward, both=both, default="both" if text else "forward")
     prompts = parse_prompts(masks=mask or [], boxes=box or [], points=point or [], scribbles=scribble or [])
+    prompts += [TextPrompt(words, kind="expression") for words in text or []]
     removals = parse_removals(remove or [])
-    wanted = parse_task(task) if task else default_task(prompts)
+    given_task = parse_task(task) if task else None
     system = load(
         model,
         segmenter=segmenter,
@@ -121,16 +155,27 @@ def segment(
         size=size,
         max_objects=max_objects,
         min_score=min_score,
+        flip=flip,
+        task=given_task,
     )
+    wanted = given_task or default_task(prompts, system)
+    categories = _categories(classes, system)
     opened = open_video(video, start=start, stop=stop, stride=stride, fps=fps, raw=raw)
-    session = system.start(wanted, size_hw=opened.size_hw, fps=opened.fps, seed=seed)
+    session: Session
+    if text or direction != "forward":
+        session = _offline_session(system, opened, prompts, direction, removes=bool(removals), soft=save_scores)
+    else:
+        session = system.start(
+            wanted, size_hw=opened.size_hw, fps=opened.fps, categories=categories, soft=save_scores, seed=seed
+        )
     if wanted.is_prompted and not prompts:
         raise InputError(f"task {wanted.value} follows what is pointed at: give a --mask, --box, --point or --scribble")
-    session.prompt(prompts)
     _check_frames_exist(opened, prompts, start=start, stride=stride)
+    session.prompt(prompts)
 
     options: dict[str, object] = {
         "task": wanted.value,
+        "direction": direction,
         "start": start,
         "stop": stop,
         "stride": stride,
@@ -147,11 +192,14 @@ def segment(
         "size": size,
         "max_objects": max_objects,
         "min_score": min_score,
+        "classes": classes,
+        "flip": flip,
+        "save_scores": save_scores,
         "seed": seed,
     }
     # A mask stands for its content: another file under the same name is another request.
     masks = [f"{text} sha256:{file_digest(Path(text.partition(':')[2]))}" for text in mask or []]
-    given = {"mask": masks, "box": box, "point": point, "scribble": scribble, "remove": remove}
+    given = {"mask": masks, "box": box, "point": point, "scribble": scribble, "text": text, "remove": remove}
     request: dict[str, Mapping[str, object]] = {
         "source": source_identity(video),
         "options": options,
@@ -168,15 +216,61 @@ def segment(
                 opened,
                 session,
                 folder,
+                categories=categories or OBJECT,
                 audio_from=Path(video) if Path(video).is_file() else None,
                 facts=_facts(request),
                 removals=removals,
+                save_scores=save_scores,
                 on_frame=progress.update,
             )
         except KeyboardInterrupt:
             typer.echo("stopped: finished frames are kept; the same command again continues", err=True)
             raise typer.Exit(INTERRUPTED) from None
     _say(summary, path, already=already, quiet=quiet, as_json=as_json)
+
+
+def _categories(classes: str | None, system: VideoSegmenter) -> CategorySet | None:
+    """What to look for: what is named, otherwise all that a model of known classes knows."""
+    from maskstream.types import OBJECT, CategorySet, InputError
+
+    known = next(iter(system.label_spaces.values()), OBJECT)
+    if classes is None:
+        return None if system.open_vocabulary or known == OBJECT else known
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    if system.open_vocabulary:
+        return CategorySet.from_names(names)
+    unknown = sorted(set(names) - set(known.names))
+    if unknown:
+        raise InputError(f"this model does not know {', '.join(unknown)}; it knows {', '.join(known.names)}")
+    return CategorySet(known.name, tuple(category for category in known.categories if category.name in names))
+
+
+def _direction(*, forward: bool, backward: bool, both: bool, default: Direction) -> Direction:
+    from maskstream.types import InputError
+
+    flags: dict[Direction, bool] = {"forward": forward, "backward": backward, "both": both}
+    given = [direction for direction, flag in flags.items() if flag]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(f'--{each}' for each in given)} contradict each other: give one")
+    return given[0] if given else default
+
+
+def _offline_session(
+    system: VideoSegmenter, video: Video, prompts: Sequence[Prompt], direction: Direction, *, removes: bool, soft: bool
+) -> Session:
+    """A session that goes over the whole video."""
+    from maskstream.engine import OfflineSession
+    from maskstream.systems.deva import Deva, OfflineDeva
+    from maskstream.types import InputError
+
+    if not isinstance(system, Deva):
+        raise InputError(f"this model goes forward only: leave out --{direction}")
+    if not prompts:
+        raise InputError(f"--{direction} follows what is pointed at: give a --mask, --box, --point or --scribble")
+    if removes:
+        raise InputError(f"--remove is for videos that are followed forward: leave it out, or --{direction}")
+    # Nothing is corrected afterwards, so objects may share passes.
+    return OfflineSession(OfflineDeva(system, joint=True, soft=soft), video, direction=direction)
 
 
 def _say(summary: RunSummary, path: Path, *, already: bool, quiet: bool, as_json: bool) -> None:
@@ -192,9 +286,9 @@ def _say(summary: RunSummary, path: Path, *, already: bool, quiet: bool, as_json
 
 def _check_frames_exist(video: Video, prompts: list[Prompt], *, start: int, stride: int) -> None:
     """Refuse a prompt on a frame that will not come, before hours of work rather than after."""
-    from maskstream.types import InputError
+    from maskstream.types import InputError, TextPrompt
 
-    for prompt in prompts:
+    for prompt in (prompt for prompt in prompts if not isinstance(prompt, TextPrompt)):
         beyond = video.frame_count is not None and prompt.frame_index >= start + video.frame_count * stride
         if beyond or prompt.frame_index < start or (prompt.frame_index - start) % stride:
             last = "" if video.frame_count is None else f" to {start + (video.frame_count - 1) * stride}"

@@ -1,6 +1,15 @@
 """Running videos into output folders."""
 
+from .offline import OfflineSession
 from .request import file_digest, library_versions, source_identity, weight_digests
 from .run import RunSummary, segment_to_folder
 
-__all__ = ["RunSummary", "file_digest", "library_versions", "segment_to_folder", "source_identity", "weight_digests"]
+__all__ = [
+    "OfflineSession",
+    "RunSummary",
+    "file_digest",
+    "library_versions",
+    "segment_to_folder",
+    "source_identity",
+    "weight_digests",
+]

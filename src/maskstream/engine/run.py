@@ -15,7 +15,7 @@ from maskstream.formats.events import EventWriter
 from maskstream.formats.journal import Journal, JournalWriter
 from maskstream.formats.tracks import JournalIndex, index_journal, write_tracks
 from maskstream.sinks.folder import RunFolder
-from maskstream.sinks.frames import FrameSink, LineSink, MaskSink, OverlaySink, SinkThreads
+from maskstream.sinks.frames import FrameSink, LineSink, MaskSink, OverlaySink, ScoreSink, SinkThreads
 from maskstream.sinks.report import TrackRow, write_report
 from maskstream.types import (
     OBJECT,
@@ -55,6 +55,7 @@ def segment_to_folder(
     audio_from: Path | None = None,
     facts: Mapping[str, str] | None = None,
     removals: Mapping[int, Sequence[int]] | None = None,
+    save_scores: bool = False,
     checkpoint_every: int = 100,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> RunSummary:
@@ -68,6 +69,7 @@ def segment_to_folder(
         audio_from: the file whose sound goes under the overlay, or None.
         facts: lines for the report.
         removals: by ``Frame.index``, objects to stop following before that frame.
+        save_scores: write the probabilities that the session gives, too.
         checkpoint_every: results between two points to continue from. Part of what decides the overlay's bytes.
         on_frame: called with the number of finished frames.
 
@@ -84,11 +86,11 @@ def segment_to_folder(
         return RunSummary(len(index.frame_indices), len(index.frame_indices), len(index.tracks))
     try:
         done = _segment_frames(
-            video, session, folder, categories, audio_from, removals or {}, checkpoint_every, on_frame
+            video, session, folder, categories, audio_from, removals or {}, save_scores, checkpoint_every, on_frame
         )
         index = index_journal(Journal(folder.journal))
         write_tracks(folder.tracks, index, video_name=Path(video.name).stem, categories=categories)
-        _write_report(folder, video, index, categories, facts or {})
+        write_run_report(folder, video, index, categories, facts or {})
         folder.finish()
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
@@ -106,6 +108,7 @@ def _segment_frames(
     categories: CategorySet,
     audio_from: Path | None,
     removals: Mapping[int, Sequence[int]],
+    save_scores: bool,
     checkpoint_every: int,
     on_frame: Callable[[int], None],
 ) -> int:
@@ -124,6 +127,9 @@ def _segment_frames(
         "masks": MaskSink(folder),
         "overlay": overlay,
     }
+    scores = ScoreSink(folder, Path(video.name).stem, state["sinks"].get("scores")) if save_scores else None
+    if scores is not None:
+        sinks["scores"] = scores
     done: int = state["done"]
     stepped: int = state["stepped"]
     held_back: dict[int, Frame] = {}  # frames the session has seen but not answered yet
@@ -160,14 +166,32 @@ def _segment_frames(
         threads.checkpoint()
     finally:
         threads.close()
+    if scores is not None:
+        scores.write_listing(video.size_hw)
     first = next(iter(Journal(folder.journal)), None)
     overlay.join(audio_from=audio_from, start=first.timestamp if first else 0.0)
     return int(state["done"])
 
 
-def _write_report(
-    folder: RunFolder, video: Video, index: JournalIndex, categories: CategorySet, facts: Mapping[str, str]
+def write_run_report(
+    folder: RunFolder,
+    video: Video,
+    index: JournalIndex,
+    categories: CategorySet,
+    facts: Mapping[str, str],
+    *,
+    charts: Sequence[str] = (),
 ) -> None:
+    """Write ``report.html`` of a run.
+
+    Args:
+        folder: of the run.
+        video: what was segmented.
+        index: of its journal.
+        categories: the label space.
+        facts: lines for the report.
+        charts: sections of HTML to show beside what every report has.
+    """
     picture = video.size_hw[0] * video.size_hw[1]
     rows = []
     for track_id, track in index.tracks.items():
@@ -187,4 +211,5 @@ def _write_report(
         run=facts,
         tracks=rows,
         frame_count=len(index.frame_indices),
+        charts=charts,
     )

@@ -11,7 +11,7 @@ A picture has 8 or 16 bits; its largest value is probability 1. It may be smalle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -107,10 +107,33 @@ def write_soft(root: Path, videos: Iterable[VideoSample], *, bits: Literal[8, 16
                         f"{video.name}, frame {frame.stem}: it is {height}×{width}, but the first frame is "
                         f"{rest['height']}×{rest['width']}"
                     )
-                ids = [0, *(segment.id for segment in result.segments)]
-                for number, probability_hw in zip(ids, result.probabilities, strict=True):
-                    write_soft_png(folder / str(number) / f"{frame.stem}.png", probability_hw, bits=bits)
-                add({"name": frame.stem, "segments": [asdict(segment) for segment in result.segments]})
+                add(write_soft_frame(folder, frame.stem, result, bits=bits))
+
+
+def write_soft_frame(
+    folder: Path, stem: str, result: FrameSegmentation, *, bits: Literal[8, 16] = 8
+) -> dict[str, object]:
+    """Write the pictures of one frame; its entry in the listing is returned.
+
+    Args:
+        folder: of the video.
+        stem: the name of the frame.
+        result: with probabilities.
+        bits: of a pixel.
+    """
+    assert result.probabilities is not None
+    ids = [0, *(segment.id for segment in result.segments)]
+    for number, probability_hw in zip(ids, result.probabilities, strict=True):
+        write_soft_png(folder / str(number) / f"{stem}.png", probability_hw, bits=bits)
+    return {"name": stem, "segments": [asdict(segment) for segment in result.segments]}
+
+
+def write_soft_listing(folder: Path, size_hw: tuple[int, int], entries: Iterable[Mapping[str, object]]) -> None:
+    """Write the listing of a video of this height and width, from the entries of its frames."""
+    rest = {"schema": SCHEMA, "version": VERSION, "height": size_hw[0], "width": size_hw[1]}
+    with json_list(folder / LISTING, "frames", rest) as add:
+        for entry in entries:
+            add(entry)
 
 
 def read_soft(root: Path) -> dict[str, VideoSample]:

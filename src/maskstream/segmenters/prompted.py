@@ -113,21 +113,18 @@ class PromptedSegmenter(ABC):
         """
         if not prompts:
             return Proposals.none(features.size_hw)
-        by_object: dict[int, list[ObjectPrompt]] = {}
-        for prompt in prompts:
-            check(prompt, features.size_hw)
-            by_object.setdefault(prompt.object_id, []).append(prompt)
+        by_object = grouped(prompts, features.size_hw)
         return Proposals(
             torch.stack([self._object(features, own) for own in by_object.values()]),
-            categories=tuple(_last_given(prompt.category for prompt in own) for own in by_object.values()),
-            is_thing=tuple(_last_given(prompt.is_thing for prompt in own) for own in by_object.values()),
+            categories=tuple(last_given(prompt.category for prompt in own) for own in by_object.values()),
+            is_thing=tuple(last_given(prompt.is_thing for prompt in own) for own in by_object.values()),
         )
 
     def _object(self, features: PromptedFeatures, prompts: Sequence[ObjectPrompt]) -> Tensor:
         """``bool[H, W]`` at the size of the source."""
-        masks = [prompt for prompt in prompts if isinstance(prompt, MaskPrompt)]
-        if len(masks) == len(prompts):
-            return masks[-1].mask if masks[-1].void is None else masks[-1].mask & ~masks[-1].void
+        mask = given_mask(prompts)
+        if mask is not None and all(isinstance(prompt, MaskPrompt) for prompt in prompts):
+            return mask
         found = self._segment(features, prompts)
         return resize_masks(torch.from_numpy(found)[None], features.size_hw)[0] >= 0.5
 
@@ -136,7 +133,29 @@ class PromptedSegmenter(ABC):
         """One object that not only masks are given for, at working resolution."""
 
 
-def _last_given(values: Iterable[Value | None]) -> Value | None:
+def grouped(prompts: Sequence[ObjectPrompt], size_hw: tuple[int, int]) -> dict[int, list[ObjectPrompt]]:
+    """The prompts of each object, objects in order of first mention.
+
+    Raises:
+        InputError: a prompt reaches outside the picture, or a mask is of another size.
+    """
+    by_object: dict[int, list[ObjectPrompt]] = {}
+    for prompt in prompts:
+        check(prompt, size_hw)
+        by_object.setdefault(prompt.object_id, []).append(prompt)
+    return by_object
+
+
+def given_mask(prompts: Sequence[ObjectPrompt]) -> Tensor | None:
+    """The last mask among the prompts of an object, without what is void in it, ``bool[H, W]``; None without one."""
+    masks = [prompt for prompt in prompts if isinstance(prompt, MaskPrompt)]
+    if not masks:
+        return None
+    return masks[-1].mask if masks[-1].void is None else masks[-1].mask & ~masks[-1].void
+
+
+def last_given(values: Iterable[Value | None]) -> Value | None:
+    """The last one that is known, or None."""
     return next((value for value in reversed(list(values)) if value is not None), None)
 
 

@@ -7,6 +7,7 @@ OUT/run.json         what was asked for; `complete` once everything else is ther
     overlay.mp4      the picture people look at
     tracks.json      YouTube-VIS layout
     report.html
+    scores/              probabilities, if asked for (see `maskstream.formats.soft_png`)
     .progress/       snapshot and overlay parts of a run under way; gone when it is complete
 """
 
@@ -26,6 +27,7 @@ from maskstream.types import OutputError, StateDict
 
 Json: TypeAlias = Union[bool, int, float, str, list["Json"], dict[str, "Json"], None]  # noqa: UP007 - recursive
 
+SCORES = "scores"
 SCHEMA = "maskstream/run"
 VERSION = 1
 
@@ -97,6 +99,7 @@ class RunFolder(OwnedFolder):
     def __init__(self, path: Path, request: Mapping[str, object], *, overwrite: bool = False) -> None:
         super().__init__(path, request, overwrite=overwrite)
         self.masks = path / "masks"
+        self.scores = path / SCORES
         self.journal = path / "segments.jsonl"
         self.events = path / "events.jsonl"
         self.overlay = path / "overlay.mp4"

@@ -15,6 +15,7 @@ from typing import Protocol
 from maskstream.formats import write_label_png
 from maskstream.formats.events import EventWriter
 from maskstream.formats.journal import JournalWriter
+from maskstream.formats.soft_png import write_soft_frame, write_soft_listing
 from maskstream.types import CategorySet, Frame, FrameSegmentation, StateDict
 from maskstream.video import VideoWriter, join_videos
 
@@ -74,6 +75,35 @@ class MaskSink:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class ScoreSink:
+    """``scores/VIDEO/ID/00000.png``: how likely each object is at each pixel; their listing is written at the end.
+
+    Args:
+        folder: of the run.
+        name: of the video.
+        state: of a run that is continued.
+    """
+
+    def __init__(self, folder: RunFolder, name: str, state: StateDict | None) -> None:
+        self._folder = folder.scores / name
+        self._entries: list[dict[str, object]] = list(state["entries"]) if state else []
+
+    def write(self, frame: Frame, segmentation: FrameSegmentation) -> None:
+        """Write a picture for each object and the background."""
+        self._entries.append(write_soft_frame(self._folder, f"{frame.index:05d}", segmentation))
+
+    def checkpoint(self) -> StateDict:
+        """Every picture is complete already."""
+        return {"entries": list(self._entries)}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def write_listing(self, size_hw: tuple[int, int]) -> None:
+        """Write the listing of a video of this height and width."""
+        write_soft_listing(self._folder, size_hw, self._entries)
 
 
 class OverlaySink:

@@ -52,6 +52,7 @@ def write_report(
     run: Mapping[str, str],
     tracks: Sequence[TrackRow],
     frame_count: int,
+    charts: Sequence[str] = (),
 ) -> None:
     """Write the report of a run. The same facts give the same bytes; the file appears whole or not at all.
 
@@ -62,6 +63,7 @@ def write_report(
         run: facts about the run, name and value, shown in their order.
         tracks: every object, in the order to show them.
         frame_count: how many frames were segmented; positions of tracks lie below it.
+        charts: sections of HTML to show after the thumbnails.
 
     Raises:
         VideoError: the overlay cannot be read.
@@ -75,7 +77,7 @@ def write_report(
         path,
         title=title,
         summary=f"{count(frame_count, 'frame')} · {count(len(tracks), 'track')}",
-        sections=[film, _track_section(tracks, frame_count), facts_section("Run", run)],
+        sections=[film, *charts, _track_section(tracks, frame_count), facts_section("Run", run)],
         style=_STYLE,
     )
 

@@ -51,6 +51,11 @@ class ImagesVideo(Source):
         for path in self._paths[1:]:
             self._check_size(path, image_size(path))
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file of every frame, in order."""
+        return self._paths
+
     def indices(self) -> range:
         """Every ``Frame.index``."""
         return range(len(self._paths))

@@ -1,5 +1,7 @@
 """Masks brought from one frame to another."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -43,9 +45,10 @@ class Aligner:
         return torch.full((1 + len(masks_nhw), *SIZE), 0.5)
 
 
-def carried(how, frames, propagator=None):
+def carried(how, frames, propagator: Any = None):
     (source, mask), (target, _) = frames
-    return align(how, propagator or Aligner(), (source, "a"), mask[None], (target, "b"))
+    chosen: Any = propagator or Aligner()
+    return align(how, chosen, (source, "a"), mask[None], (target, "b"))
 
 
 def iou(a, b):
@@ -86,10 +89,11 @@ def test_flow_is_that_of_the_flow_propagator(frames):
 @pytest.mark.parametrize("how", ["flow", "none"])
 def test_no_mask_leaves_background(frames, how):
     (source, _), (target, _) = frames
-    found = align(how, Aligner(), (source, "a"), torch.zeros(0, *SIZE), (target, "b"))
+    aligner: Any = Aligner()
+    found = align(how, aligner, (source, "a"), torch.zeros(0, *SIZE), (target, "b"))
     torch.testing.assert_close(found, torch.ones(1, *SIZE))
 
 
 def test_a_wrong_word_is_refused():
     with pytest.raises(InputError, match=r"alignment is one of auto, network, flow, none, not 'magic'"):
-        DevaSettings(alignment="magic")
+        DevaSettings(alignment="magic")  # type: ignore[arg-type]

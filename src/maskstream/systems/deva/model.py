@@ -19,10 +19,9 @@ class Deva:
         prompter: turns boxes, points and scribbles into masks, or None to take masks only.
         detector: finds objects by itself, or None to follow prompted objects only.
         label_space: what the detector's categories mean.
+        open_vocabulary: whether the detector looks for whatever categories it is told.
         settings: how detections are taken in.
     """
-
-    open_vocabulary = False
 
     def __init__(
         self,
@@ -31,16 +30,20 @@ class Deva:
         prompter: ImageSegmenter[Any] | None = None,
         detector: ImageSegmenter[Any] | None = None,
         label_space: CategorySet = OBJECT,
+        open_vocabulary: bool = False,
         settings: DevaSettings | None = None,
     ) -> None:
         self.propagator = propagator
         self.prompter = prompter
         self.detector = detector
+        self.open_vocabulary = open_vocabulary
         self.settings = settings or DevaSettings()
         self.label_spaces: Mapping[str, CategorySet] = {label_space.name: label_space}
         tasks = {Task.VOS, Task.PVOS}
         tasks |= {Task.PET} if prompter else set()
         tasks |= {Task.UVOS, Task.OWVS} if detector else set()
+        names_things = open_vocabulary or label_space != OBJECT
+        tasks |= {Task.VIS, Task.VPS, Task.VSS} if detector and names_things else set()
         self.tasks = frozenset(tasks)
 
     def start(
@@ -61,11 +64,10 @@ class Deva:
         if task not in self.tasks:
             able = ", ".join(sorted(t.value for t in self.tasks))
             raise InputError(f"this model cannot do {task.value!r}; it can do: {able}")
-        known = categories.name if isinstance(categories, CategorySet) else categories
-        if known is not None and known not in self.label_spaces:
-            raise InputError(f"unknown label space {known!r}; this model has: {', '.join(self.label_spaces)}")
-        found = None if known is None else self.label_spaces[known]
         detector = None if task.is_prompted else self.detector
+        found = self._categories(categories)
+        if detector and self.open_vocabulary and found is None:
+            raise InputError("this model finds what it is told to look for: name classes, as in --classes cat,dog")
         if detector and self.settings.temporal in ("mask-iou", "mask-iou-flow", "query"):
             return AssociationSession(
                 self.propagator,
@@ -84,3 +86,17 @@ class Deva:
             categories=found,
             soft=soft,
         )
+
+    def _categories(self, categories: CategorySet | str | None) -> CategorySet | None:
+        """What to look for; None for everything."""
+        if categories is None or (isinstance(categories, CategorySet) and self._looks_for(categories)):
+            return categories
+        known = categories.name if isinstance(categories, CategorySet) else categories
+        if known not in self.label_spaces:
+            raise InputError(f"unknown label space {known!r}; this model has: {', '.join(self.label_spaces)}")
+        return self.label_spaces[known]
+
+    def _looks_for(self, categories: CategorySet) -> bool:
+        """Whether the detector can be told to look for these: any, or those whose names it knows."""
+        known = {name for space in self.label_spaces.values() for name in space.names}
+        return self.open_vocabulary or bool(known & set(categories.names))

@@ -113,7 +113,19 @@ class PromptQueue:
         self, frame: Frame, prompts: Sequence[ObjectPrompt], current: Callable[[int], Tensor | None]
     ) -> dict[int, Tensor]:
         """Masks ``bool[H, W]`` of the prompted objects at source size, in order of first mention; a pixel belongs to
-        the last one that has it.
+        the last one that has it. Arguments are those of `own_masks`.
+        """
+        masks = self.own_masks(frame, prompts, current)
+        ids = list(masks)
+        for position, object_id in enumerate(ids):
+            for later in ids[position + 1 :]:
+                masks[object_id] = masks[object_id] & ~masks[later]
+        return masks
+
+    def own_masks(
+        self, frame: Frame, prompts: Sequence[ObjectPrompt], current: Callable[[int], Tensor | None]
+    ) -> dict[int, Tensor]:
+        """As `masks`, each object by itself: they may overlap.
 
         Args:
             frame: they are on.
@@ -143,12 +155,7 @@ class PromptQueue:
             proposals = self._prompter.segment(features, to_segment)
             segmented = resize_masks(proposals.masks_nhw, self._size_hw) >= 0.5
             masks.update(zip(dict.fromkeys(prompt.object_id for prompt in to_segment), segmented, strict=True))
-        ids = list(dict.fromkeys(prompt.object_id for prompt in prompts))
-        masks = {object_id: masks[object_id] for object_id in ids}
-        for position, object_id in enumerate(ids):
-            for later in ids[position + 1 :]:
-                masks[object_id] = masks[object_id] & ~masks[later]
-        return masks
+        return {prompt.object_id: masks[prompt.object_id] for prompt in prompts}
 
     def state_dict(self) -> StateDict:
         """What waits, as plain data."""
