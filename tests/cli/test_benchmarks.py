@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskstream.datasets import open_dataset
 from maskstream.types import Task
+from tests.segmenters.tiny_models import save_clipseg
 
 from .conftest import Run, all_files
 
@@ -172,6 +174,24 @@ def test_evaluation_never_opens_a_picture(call: Run, rendered, tmp_path: Path) -
     done = call("predict", "ytvis-2021", "--root", tmp_path / "bare", "-o", tmp_path / "out", "--label-space", "object")
     assert done.returncode == 1
     assert "00000.jpg cannot be read as an image" in done.stderr
+
+
+@pytest.mark.parametrize("task", [Task.VIS, Task.VSS], ids=lambda task: task.value)
+def test_a_model_of_words_is_asked_for_the_categories_of_the_data_set(
+    call: Run, rendered, tmp_path: Path, task: Task
+) -> None:
+    root = rendered(task)
+    (tmp_path / "clipseg").mkdir()
+    save_clipseg(tmp_path / "clipseg")
+    done = call("predict", *how(task, root), "-o", tmp_path / "out", "--segmenter", tmp_path / "clipseg", "--size", 64)
+    assert done.returncode == 0, done.stderr
+    journals = [path for path in (tmp_path / "out" / "journals").iterdir() if path.suffix == ".jsonl"]
+    lines = [json.loads(line) for path in journals for line in path.read_text().splitlines()[1:]]
+    found = {segment["category"] for line in lines for segment in line["segments"]}
+    assert found <= set(open_dataset(BENCHMARKS[task], root).categories.ids)
+    assert found - {None}
+    done = call("evaluate", *how(task, root), "--pred", tmp_path / "out", "--quiet")
+    assert done.returncode == 0, done.stderr
 
 
 def test_missing_predictions_are_refused_by_name_or_counted(call: Run, rendered, tmp_path: Path) -> None:

@@ -170,12 +170,16 @@ def predict_to_folder(
     return Summary(len(videos), total, len(done))
 
 
+_OF_CATEGORIES = (Task.VIS, Task.VPS, Task.VSS)
+"""Tasks of which a model has to know what the data set calls things."""
+
+
 def _open(request: Request) -> _Opened:
     dataset = open_dataset(request.dataset, request.root, split=request.split)
     protocol = protocol_for(dataset, task_of(request.dataset, request.task), Options())
     if request.model["model"] == TRUTH:
         return _Opened(request, dataset, protocol, None, request.task)
-    model = load(**request.model)
+    model = load(**request.model, task=task_of(request.dataset, request.task))
     return _Opened(request, dataset, protocol, model, _run_as(request, model))
 
 
@@ -196,7 +200,7 @@ def _run_as(request: Request, model: VideoSegmenter) -> Task:
             f"the model {name} cannot read, so it does not do refvos, but {known}: with --blind it answers every "
             "sentence with the object it sees most of"
         )
-    if request.task not in (Task.VIS, Task.VPS, Task.VSS) or Task.OWVS not in model.tasks:
+    if request.task not in _OF_CATEGORIES or Task.OWVS not in model.tasks:
         raise InputError(f"the model {name} does not do {request.task.value}, but {known}")
     if request.label_space != "object":
         raise InputError(
@@ -281,7 +285,13 @@ def _run_video(opened: _Opened, video: VideoSample, journals: Path, on_frame: Ca
     path = _journal(journals, video)
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = SampleVideo(video, indices=_processed(video, opened.request.stride))
-    session = opened.model.start(opened.run_as, size_hw=pictures.size_hw, fps=pictures.fps, seed=opened.request.seed)
+    session = opened.model.start(
+        opened.run_as,
+        size_hw=pictures.size_hw,
+        fps=pictures.fps,
+        categories=opened.dataset.categories if opened.run_as in _OF_CATEGORIES else None,
+        seed=opened.request.seed,
+    )
     if opened.run_as.is_prompted:
         session.prompt(video.prompts(opened.run_as))
     name = _namer(opened)

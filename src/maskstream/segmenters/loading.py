@@ -13,6 +13,9 @@ from .pretrained import AND, pretrained_folder, read_config
 from .queries import QueryTask
 from .sam import load_sam
 
+POINTS = {"cpu": 16, "cuda": 64}
+"""Clicks along each side of a picture where SAM finds everything; 64, as published, takes many minutes on a CPU."""
+
 KINDS = (
     "mask2former",
     "maskformer",
@@ -64,7 +67,7 @@ def load_segmenter(
 
         return load_eomt(name, task=task, min_score=min_score, device=device)
     if kind in ("sam", "sam2", "sam2_video"):
-        return load_sam(name, device=device)
+        return load_sam(name, device=device, points_per_side=POINTS.get(torch.device(device).type, POINTS["cuda"]))
     if kind == "clipseg":
         from .clipseg import load_clipseg
 
