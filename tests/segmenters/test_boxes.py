@@ -1,13 +1,11 @@
 """Boxes."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskstream.segmenters.boxes import box_nms, chosen, finished
-from maskstream.segmenters.sam import boxes_around
 
 
 def painted(box):
@@ -43,12 +41,3 @@ def test_boxes_are_cut_to_the_picture():
     centred = torch.tensor([[0.5, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 0.5]])
     found = finished(centred, (40, 20), (18, 40))
     assert found.tolist() == [[10, 0, 30, 18], [0, 5, 10, 15]]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_box_around_a_mask_holds_all_of_it_and_no_more(seed):
-    masks = torch.from_numpy(np.random.default_rng(seed).random((4, 9, 7)) < 0.05)
-    masks[:, seed, 3] = True
-    for mask, (left, top, right, bottom) in zip(masks, boxes_around(masks).int().tolist(), strict=True):
-        assert mask[top:bottom, left:right].sum() == mask.sum()
-        assert mask[top].any() and mask[bottom - 1].any() and mask[:, left].any() and mask[:, right - 1].any()

@@ -19,8 +19,10 @@ from transformers.models.segformer.image_processing_pil_segformer import Segform
 from maskstream.segmenters.pretrained import (
     Pixels,
     folder_of_kind,
+    is_pretrained,
     load_pretrained,
     load_tokenizer,
+    parts_of,
     pretrained_folder,
     read_config,
     read_processor,
@@ -278,3 +280,15 @@ def test_segmenters_are_imported_without_transformers():
     code = "; ".join([*(f"import maskstream.segmenters.{name}" for name in modules), code])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_path_that_exists_is_one_model_whatever_is_in_its_name(tmp_path):
+    (tmp_path / "a+b").mkdir()
+    weights = tmp_path / "a+b" / "weights.pth"
+    weights.write_bytes(b"")
+    assert not is_pretrained(str(weights))
+    (tmp_path / "a+b" / "config.json").write_text('{"model_type": "sam"}')
+    assert is_pretrained(str(tmp_path / "a+b"))
+    assert parts_of(str(tmp_path / "a+b")) == [str(tmp_path / "a+b")]
+    assert parts_of("owner/dino+owner/sam") == ["owner/dino", "owner/sam"]
+    assert is_pretrained("owner/dino+owner/sam")

@@ -14,6 +14,7 @@ from maskstream.types import (
     encode_label_rle,
     encode_rle,
     joint_histogram,
+    mask_boxes,
     pack_masks,
     resize_masks,
     rle_area,
@@ -118,3 +119,12 @@ def test_shrinking_averages_the_pixels_that_become_one():
 
 def test_resizing_no_masks_gives_no_masks():
     assert resize_masks(torch.zeros((0, 4, 4)), (2, 3)).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_box_around_a_mask_holds_all_of_it_and_no_more(seed):
+    masks = torch.from_numpy(np.random.default_rng(seed).random((4, 9, 7)) < 0.05)
+    masks[:, seed, 3] = True
+    for mask, (left, top, right, bottom) in zip(masks, mask_boxes(masks).tolist(), strict=True):
+        assert mask[top:bottom, left:right].sum() == mask.sum()
+        assert mask[top].any() and mask[bottom - 1].any() and mask[:, left].any() and mask[:, right - 1].any()

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 import typer
@@ -16,6 +17,27 @@ from rich.text import Text
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect."""
+
+
+@contextmanager
+def on_interrupt(message: str) -> Iterator[None]:
+    """Say this when Ctrl-C ends the work, and leave with its exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"stopped{message}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+FRAMES_KEPT = ": finished frames are kept; the same command again continues"
+
+
+def say_where(path: Path, *, frames: int, tracks: int, already: bool) -> None:
+    """What a run over a video came to, and where to look."""
+    typer.echo(
+        f"{'already complete' if already else 'done'}: {frames} frames, {tracks} objects; "
+        f"look at {path / 'overlay.mp4'}, {path / 'report.html'}; masks in {path / 'masks'}"
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .console import INTERRUPTED, FrameProgress, render_if_needed
+from .console import FrameProgress, on_interrupt, render_if_needed
 from .options import (
     Alignment,
     AsJson,
@@ -130,12 +130,11 @@ def predict(
     if root is None:
         render_if_needed(dataset, quiet=quiet)
     already = folder.complete
-    with FrameProgress(dataset, total=None, quiet=quiet or already) as progress:
-        try:
-            summary = predict_to_folder(request, folder, workers=workers, archive=archive, on_frame=progress.update)
-        except KeyboardInterrupt:
-            typer.echo("stopped: finished videos are kept; the same command again continues", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+    with (
+        on_interrupt(": finished videos are kept; the same command again continues"),
+        FrameProgress(dataset, total=None, quiet=quiet or already) as progress,
+    ):
+        summary = predict_to_folder(request, folder, workers=workers, archive=archive, on_frame=progress.update)
     if as_json:
         typer.echo(json.dumps({"output": str(output), **asdict(summary)}))
     elif not quiet:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import INTERRUPTED, FrameProgress
+from .console import FRAMES_KEPT, FrameProgress, on_interrupt, say_where
 from .options import (
     Alignment,
     AsJson,
@@ -210,22 +210,21 @@ def segment(
     path = output or Path("out") / (Path(opened.name).stem or "video")
     folder = RunFolder(path, {"command": "segment", **request}, overwrite=overwrite)
     already = folder.complete
-    with FrameProgress(opened.name, total=opened.frame_count, quiet=quiet or already) as progress:
-        try:
-            summary = segment_to_folder(
-                opened,
-                session,
-                folder,
-                categories=categories or OBJECT,
-                audio_from=Path(video) if Path(video).is_file() else None,
-                facts=_facts(request),
-                removals=removals,
-                save_scores=save_scores,
-                on_frame=progress.update,
-            )
-        except KeyboardInterrupt:
-            typer.echo("stopped: finished frames are kept; the same command again continues", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+    with (
+        on_interrupt(FRAMES_KEPT),
+        FrameProgress(opened.name, total=opened.frame_count, quiet=quiet or already) as progress,
+    ):
+        summary = segment_to_folder(
+            opened,
+            session,
+            folder,
+            categories=categories or OBJECT,
+            audio_from=Path(video) if Path(video).is_file() else None,
+            facts=_facts(request),
+            removals=removals,
+            save_scores=save_scores,
+            on_frame=progress.update,
+        )
     _say(summary, path, already=already, quiet=quiet, as_json=as_json)
 
 
@@ -278,10 +277,7 @@ def _say(summary: RunSummary, path: Path, *, already: bool, quiet: bool, as_json
     if as_json:
         typer.echo(json.dumps({"output": str(path), **asdict(summary)}))
     elif not quiet:
-        typer.echo(
-            f"{'already complete' if already else 'done'}: {summary.frames} frames, {summary.tracks} objects; "
-            f"look at {path / 'overlay.mp4'}, {path / 'report.html'}; masks in {path / 'masks'}"
-        )
+        say_where(path, frames=summary.frames, tracks=summary.tracks, already=already)
 
 
 def _check_frames_exist(video: Video, prompts: list[Prompt], *, start: int, stride: int) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from .console import INTERRUPTED, FrameProgress
+from .console import FRAMES_KEPT, FrameProgress, on_interrupt, say_where
 from .options import (
     Alignment,
     AsJson,
@@ -129,20 +129,19 @@ def stabilize(
     path = output or Path("out") / (Path(opened.name).stem or "video")
     folder = RunFolder(path, {"command": "stabilize", **request}, overwrite=overwrite)
     already = folder.complete
-    with FrameProgress(opened.name, total=opened.frame_count, quiet=quiet or already) as progress:
-        try:
-            summary = stabilize_to_folder(
-                opened,
-                detector,
-                system,
-                folder,
-                facts=_facts(opened.name, masks, options, request["versions"]),
-                audio_from=Path(video) if Path(video).is_file() else None,
-                on_frame=progress.update,
-            )
-        except KeyboardInterrupt:
-            typer.echo("stopped: finished frames are kept; the same command again continues", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+    with (
+        on_interrupt(FRAMES_KEPT),
+        FrameProgress(opened.name, total=opened.frame_count, quiet=quiet or already) as progress,
+    ):
+        summary = stabilize_to_folder(
+            opened,
+            detector,
+            system,
+            folder,
+            facts=_facts(opened.name, masks, options, request["versions"]),
+            audio_from=Path(video) if Path(video).is_file() else None,
+            on_frame=progress.update,
+        )
     _say(summary, path, already=already, quiet=quiet, as_json=as_json)
 
 
@@ -164,10 +163,7 @@ def _say(summary: StabilizeSummary, path: Path, *, already: bool, quiet: bool, a
         return
     if quiet:
         return
-    typer.echo(
-        f"{'already complete' if already else 'done'}: {summary.frames} frames, {summary.tracks} objects; "
-        f"look at {path / 'overlay.mp4'}, {path / 'report.html'}; masks in {path / 'masks'}"
-    )
+    say_where(path, frames=summary.frames, tracks=summary.tracks, already=already)
     if math.isnan(summary.flicker_before):
         typer.echo("flicker: the masks show nothing on two frames in a row")
     else:

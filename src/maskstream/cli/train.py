@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from .console import INTERRUPTED, FrameProgress
+from .console import INTERRUPTED, FrameProgress, on_interrupt
 from .options import AsJson, Debug, Overwrite, Quiet
 
 if TYPE_CHECKING:
@@ -104,11 +104,8 @@ def run(
             trained += 1
             progress.update(now.done, now.steps, note=f"loss {now.values['loss']:.3f}")
 
-        try:
+        with on_interrupt(" at once: the same command again continues from the newest checkpoint"):
             summary = run_recipe(recipe, output, overwrite=overwrite, cpu=device == "cpu", board=board, on_step=on_step)
-        except KeyboardInterrupt:
-            typer.echo("stopped at once: the same command again continues from the newest checkpoint", err=True)
-            raise typer.Exit(INTERRUPTED) from None
     if as_json and summary.leads:
         values = {key: value for key, value in asdict(summary).items() if key not in ("leads", "processes")}
         loss = None if math.isnan(summary.loss) else summary.loss

@@ -39,10 +39,10 @@ def weight_digests(names: Mapping[Kind, str]) -> dict[str, str]:
     for kind, name in names.items():
         if name in WEIGHTLESS[kind]:
             continue
-        from maskstream.segmenters.pretrained import AND, is_pretrained, pretrained_folder, weight_files
+        from maskstream.segmenters.pretrained import is_pretrained, parts_of, pretrained_folder, weight_files
 
         if is_pretrained(name):
-            folders = [pretrained_folder(part) for part in name.split(AND)]
+            folders = [pretrained_folder(part) for part in parts_of(name)]
             digests |= {f"{kind}/{f.name}/{file.name}": file_digest(file) for f in folders for file in weight_files(f)}
             continue
         checkpoint = weights_of(name, kind)

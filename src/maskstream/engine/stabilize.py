@@ -28,6 +28,7 @@ from maskstream.files import atomic_path
 from maskstream.formats.frame_masks import read_frame_masks
 from maskstream.formats.journal import Journal, segmentation_of
 from maskstream.formats.tracks import index_journal
+from maskstream.metrics.flicker import came_from
 from maskstream.optical_flow import dense_flow
 from maskstream.segmenters.precomputed import PrecomputedSegmenter, matched_frames
 from maskstream.sinks.folder import RunFolder
@@ -176,12 +177,8 @@ def carried(labels_hw: Labels, flow_hw2: NDArray[np.float32]) -> Labels:
     Returns:
         ``int32[H, W]``; `OUTSIDE` where a pixel of the next frame was not in the picture.
     """
-    height, width = labels_hw.shape
-    columns = np.rint(np.arange(width) + flow_hw2[..., 0]).astype(np.int64)
-    rows = np.rint(np.arange(height)[:, None] + flow_hw2[..., 1]).astype(np.int64)
-    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-    found: Labels = np.full(labels_hw.shape, OUTSIDE, np.int32)
-    found[inside] = labels_hw[rows[inside], columns[inside]]
+    rows, columns, inside = came_from(flow_hw2)
+    found: Labels = np.where(inside, labels_hw[rows, columns], np.int32(OUTSIDE))
     return found
 
 

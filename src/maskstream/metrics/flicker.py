@@ -61,14 +61,28 @@ def changed_fraction(before_hw: Labels, after_hw: Labels, motion: Motion | None 
         raise InputError(f"the flow must be float32[{height}, {width}, 2], not {list(motion.flow_hw2.shape)}")
     if motion.visible_hw is not None and motion.visible_hw.shape != (height, width):
         raise InputError(f"visible must be bool[{height}, {width}], not {list(motion.visible_hw.shape)}")
-    x = np.rint(np.arange(width, dtype=np.float32) + motion.flow_hw2[..., 0])
-    y = np.rint(np.arange(height, dtype=np.float32)[:, None] + motion.flow_hw2[..., 1])
-    # Comparisons with nan are false, so a pixel without a flow is left out.
-    comparable = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    y, x, comparable = came_from(motion.flow_hw2)
     if motion.visible_hw is not None:
         comparable &= motion.visible_hw
-    changed = before_hw[y[comparable].astype(np.intp), x[comparable].astype(np.intp)] != after_hw[comparable]
+    changed = before_hw[y[comparable], x[comparable]] != after_hw[comparable]
     return float(changed.mean()) if changed.size else math.nan
+
+
+def came_from(flow_hw2: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp], BoolMask]:
+    """The nearest pixel of the frame before that each pixel came from.
+
+    Args:
+        flow_hw2: ``float32[H, W, 2]``, see `Motion`.
+
+    Returns:
+        Row and column, ``intp[H, W]``, and whether it is in the picture; 0, 0 where it is not, or the flow is nan.
+    """
+    height, width = flow_hw2.shape[:2]
+    x = np.rint(np.arange(width, dtype=np.float32) + flow_hw2[..., 0])
+    y = np.rint(np.arange(height, dtype=np.float32)[:, None] + flow_hw2[..., 1])
+    # Comparisons with nan are false, so a pixel without a flow is left out.
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return np.where(inside, y, 0).astype(np.intp), np.where(inside, x, 0).astype(np.intp), inside
 
 
 @dataclass(slots=True)

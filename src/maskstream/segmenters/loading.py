@@ -9,7 +9,7 @@ import torch
 from maskstream.types import ImageSegmenter, InputError
 
 from .boxes import Detector
-from .pretrained import AND, pretrained_folder, read_config
+from .pretrained import AND, parts_of, pretrained_folder, read_config
 from .queries import QueryTask
 from .sam import load_sam
 
@@ -44,8 +44,8 @@ def load_segmenter(
     Raises:
         InputError: there is no such model, it is of a kind that finds no objects by itself, or files are missing.
     """
-    if AND in name:
-        boxes, _, masks = name.partition(AND)
+    if len(parts_of(name)) == 2:
+        boxes, masks = parts_of(name)
         from .text import TextSegmenter
 
         return TextSegmenter(_load_detector(boxes, device), load_sam(masks, device=device))

@@ -5,17 +5,10 @@ picture ─► backbone ─► deformable pixel decoder ─► masked-attention 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from torch import Tensor
 
-from .label_spaces import label_space
 from .pretrained import Pixels, folder_of_kind, load_pretrained
-from .queries import Answers, QuerySegmenter, QueryTask, pyramid_pixels
-
-if TYPE_CHECKING:
-    from transformers import Mask2FormerForUniversalSegmentation
+from .queries import MaskClassificationSegmenter, QueryTask, pyramid_pixels
 
 KINDS = ("mask2former",)
 """What ``model_type`` is called in their folders."""
@@ -26,33 +19,8 @@ USUAL = (
 )
 
 
-class Mask2FormerSegmenter(QuerySegmenter):
-    """An `ImageSegmenter` around a Mask2Former; see `QuerySegmenter`.
-
-    Args:
-        network: for inference.
-        pixels: how it wants to see pictures.
-        task: what is proposed: "panoptic", "instance" or "semantic".
-        min_score: least score of a proposal; None: what suits the task.
-    """
-
-    def __init__(
-        self,
-        network: Mask2FormerForUniversalSegmentation,
-        pixels: Pixels,
-        *,
-        task: QueryTask = "panoptic",
-        min_score: float | None = None,
-    ) -> None:
-        space = label_space(network.config.id2label)
-        super().__init__(pixels, space, task=task, min_score=min_score, device=network.device)
-        self.network = network
-
-    def _answers(self, pixels_b3hw: Tensor) -> Answers:
-        found = self.network(pixels_b3hw)
-        return Answers(
-            found.class_queries_logits, found.masks_queries_logits, found.transformer_decoder_last_hidden_state
-        )
+class Mask2FormerSegmenter(MaskClassificationSegmenter):
+    """An `ImageSegmenter` around a Mask2Former."""
 
 
 def load_mask2former(

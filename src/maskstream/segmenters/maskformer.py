@@ -5,17 +5,10 @@ picture ─► backbone ─► pixel decoder ─► transformer decoder ─► a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from torch import Tensor
 
-from .label_spaces import label_space
 from .pretrained import Pixels, folder_of_kind, load_pretrained
-from .queries import Answers, QuerySegmenter, QueryTask, pyramid_pixels
-
-if TYPE_CHECKING:
-    from transformers import MaskFormerForInstanceSegmentation
+from .queries import MaskClassificationSegmenter, QueryTask, pyramid_pixels
 
 KINDS = ("maskformer",)
 """What ``model_type`` is called in their folders."""
@@ -23,33 +16,8 @@ KINDS = ("maskformer",)
 USUAL = "facebook/maskformer-swin-tiny-coco (the authors' code is CC BY-NC 4.0: see the model's page for its weights)"
 
 
-class MaskFormerSegmenter(QuerySegmenter):
-    """An `ImageSegmenter` around a MaskFormer; see `QuerySegmenter`.
-
-    Args:
-        network: for inference.
-        pixels: how it wants to see pictures.
-        task: what is proposed: "panoptic", "instance" or "semantic".
-        min_score: least score of a proposal; None: what suits the task.
-    """
-
-    def __init__(
-        self,
-        network: MaskFormerForInstanceSegmentation,
-        pixels: Pixels,
-        *,
-        task: QueryTask = "panoptic",
-        min_score: float | None = None,
-    ) -> None:
-        space = label_space(network.config.id2label)
-        super().__init__(pixels, space, task=task, min_score=min_score, device=network.device)
-        self.network = network
-
-    def _answers(self, pixels_b3hw: Tensor) -> Answers:
-        found = self.network(pixels_b3hw)
-        return Answers(
-            found.class_queries_logits, found.masks_queries_logits, found.transformer_decoder_last_hidden_state
-        )
+class MaskFormerSegmenter(MaskClassificationSegmenter):
+    """An `ImageSegmenter` around a MaskFormer."""
 
 
 def load_maskformer(

@@ -35,13 +35,18 @@ _MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
 
 def is_pretrained(name: str) -> bool:
     """Whether a name is that of a model of `transformers`: a folder of one, two models, or one of the hub."""
-    if AND in name:
-        return True
     folder = Path(name).expanduser()
     if folder.exists():
         config = folder / "config.json"
         return config.is_file() and "model_type" in config.read_text(encoding="utf-8")
+    if AND in name:
+        return True
     return len(folder.parts) == 2 and not folder.is_absolute()
+
+
+def parts_of(name: str) -> list[str]:
+    """The models that a name stands for: one, or a pair."""
+    return [name] if Path(name).expanduser().exists() else name.split(AND, maxsplit=1)
 
 
 def pretrained_folder(name: str) -> Path:

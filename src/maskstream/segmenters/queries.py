@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,11 @@ from torch import Tensor
 
 from maskstream.types import Category, CategorySet, Frame, InputError, ObjectPrompt, Proposals, resize_masks
 
-from .label_spaces import shared_categories
+from .label_spaces import label_space, shared_categories
 from .pretrained import Pixels
+
+if TYPE_CHECKING:
+    from transformers import Mask2FormerForUniversalSegmentation, MaskFormerForInstanceSegmentation
 
 NETWORK_STRIDE = 32
 """Pictures are padded to multiples of it for networks of four strided stages, as their authors do."""
@@ -175,6 +178,35 @@ class QuerySegmenter(ABC):
         if shared is not None:
             found = _renamed(found, shared)
         return found if exclude is None else _outside(found, exclude)
+
+
+class MaskClassificationSegmenter(QuerySegmenter):
+    """A `QuerySegmenter` around a network whose outputs are named as those of MaskFormer.
+
+    Args:
+        network: for inference.
+        pixels: how it wants to see pictures.
+        task: what is proposed: "panoptic", "instance" or "semantic".
+        min_score: least score of a proposal; None: what suits the task.
+    """
+
+    def __init__(
+        self,
+        network: MaskFormerForInstanceSegmentation | Mask2FormerForUniversalSegmentation,
+        pixels: Pixels,
+        *,
+        task: QueryTask = "panoptic",
+        min_score: float | None = None,
+    ) -> None:
+        space = label_space(network.config.id2label)
+        super().__init__(pixels, space, task=task, min_score=min_score, device=network.device)
+        self.network = network
+
+    def _answers(self, pixels_b3hw: Tensor) -> Answers:
+        found = self.network(pixels_b3hw)
+        return Answers(
+            found.class_queries_logits, found.masks_queries_logits, found.transformer_decoder_last_hidden_state
+        )
 
 
 def pyramid_pixels(pixels: Pixels, short_side: int | None) -> Pixels:

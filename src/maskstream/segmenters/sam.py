@@ -29,6 +29,7 @@ from maskstream.types import (
     PointPrompt,
     Proposals,
     ScribblePrompt,
+    mask_boxes,
     resize_masks,
 )
 
@@ -281,7 +282,7 @@ class SamSegmenter:
                 large = self._upsampled(features, logits_nhw, size_hw)
                 stable = is_stable(large, self.min_stability)
                 masks.append(large[stable] > 0)
-                boxes.append(boxes_around(masks[-1]))
+                boxes.append(mask_boxes(masks[-1]).float())
                 scores.append(quality_n[stable])
         if not sum(map(len, masks)):
             return Proposals.none(size_hw)
@@ -452,15 +453,6 @@ def is_stable(logits_nhw: Tensor, min_stability: float) -> Tensor:
     inner = (logits_nhw > _STABILITY_OFFSET).sum((1, 2))
     outer = (logits_nhw > -_STABILITY_OFFSET).sum((1, 2))
     return (inner / outer.clamp_min(1) >= min_stability) & (inner > 0)
-
-
-def boxes_around(masks_nhw: Tensor) -> Tensor:
-    """Left, top, right and bottom edges of masks that are not empty, ``float32[N, 4]``."""
-    height, width = masks_nhw.shape[1:]
-    columns, rows = masks_nhw.any(1).int(), masks_nhw.any(2).int()
-    first = columns.argmax(1), rows.argmax(1)
-    last = width - columns.flip(1).argmax(1), height - rows.flip(1).argmax(1)
-    return torch.stack([*first, *last], dim=1).float()
 
 
 def make_disjoint(masks_nhw: Tensor, *, suppress_small_objects: bool = False, min_visible: float = 0.8) -> Tensor:

@@ -107,6 +107,19 @@ def unpack_bits(bits: Tensor, width: int) -> Tensor:
     return octets.flatten(2)[..., :width].bool()
 
 
+def mask_boxes(masks_nhw: Tensor) -> Tensor:
+    """``int64[N, 4]``, tight boxes ``x0, y0, x1, y1`` with x1 and y1 one past the last pixel; zeros when empty."""
+    return torch.cat([_extent(masks_nhw.any(1)), _extent(masks_nhw.any(2))], dim=1)[:, [0, 2, 1, 3]]
+
+
+def _extent(occupied_nl: Tensor) -> Tensor:
+    """First and one past the last True of each row; 0, 0 for a row of False."""
+    length = occupied_nl.shape[1]
+    first = occupied_nl.int().argmax(1)
+    end = length - occupied_nl.flip(1).int().argmax(1)
+    return torch.stack([first, end], dim=1) * occupied_nl.any(1, keepdim=True)
+
+
 def resize_masks(masks_nhw: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Resize masks or probabilities: bilinear, averaging over the pixels that shrink into one.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .events import Event
-from .masks import RLE, LabelMap, PackedMasks, encode_label_rle, encode_rle, pack_masks, unpack_masks
+from .masks import RLE, LabelMap, PackedMasks, encode_label_rle, encode_rle, mask_boxes, pack_masks, unpack_masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,7 @@ class FrameSegmentation:
 
     def boxes(self) -> Tensor:
         """``int64[N, 4]``, tight boxes ``x0, y0, x1, y1`` with x1 and y1 one past the last pixel; zeros when empty."""
-        masks_nhw = self.masks_nhw()
-        return torch.cat([_extent(masks_nhw.any(1)), _extent(masks_nhw.any(2))], dim=1)[:, [0, 2, 1, 3]]
+        return mask_boxes(self.masks_nhw())
 
     def to_rle(self) -> list[RLE]:
         """COCO run-length codes, one a segment; lossless."""
@@ -153,14 +152,6 @@ class FrameSegmentation:
     def _painted(self, value_of_label: list[int]) -> Tensor:
         label_map = self.label_map()
         return torch.tensor(value_of_label, dtype=torch.int32, device=label_map.device)[label_map]
-
-
-def _extent(occupied_nl: Tensor) -> Tensor:
-    """First and one past the last True of each row; 0, 0 for a row of False."""
-    length = occupied_nl.shape[1]
-    first = occupied_nl.int().argmax(1)
-    end = length - occupied_nl.flip(1).int().argmax(1)
-    return torch.stack([first, end], dim=1) * occupied_nl.any(1, keepdim=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
