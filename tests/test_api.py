@@ -5,8 +5,15 @@ import numpy as np
 import pytest
 
 import maskstream
-from maskstream.api import default_task
+from maskstream.api import default_task, load_propagator
+from maskstream.propagation import FlowPropagator
+from maskstream.propagation.network import save_pretrained
+from maskstream.propagation.network_propagator import NetworkPropagator
+from maskstream.segmenters import MotionSegmenter
 from maskstream.synthetic import render_sample
+from maskstream.systems.deva import Deva
+from tests.propagation.golden import hashed_network
+from tests.propagation.test_network import TINY
 
 SIZE = (96, 128)
 
@@ -72,7 +79,28 @@ def test_results_are_at_source_size_whatever_the_size_within(scene, prompts):
 def test_the_task_follows_from_the_prompts(prompts):
     assert default_task(()) is maskstream.Task.UVOS
     assert default_task(prompts) is maskstream.Task.VOS
-    assert default_task([maskstream.TextPrompt("a fish")]) is maskstream.Task.REFVOS
+    assert default_task([maskstream.TextPrompt("the fish in front", "expression")]) is maskstream.Task.REFVOS
+    assert default_task([maskstream.TextPrompt("fish")]) is maskstream.Task.UVOS
+    reader = Deva(FlowPropagator(), detector=MotionSegmenter(), open_vocabulary=True)
+    assert default_task([maskstream.TextPrompt("fish")], reader) is maskstream.Task.VPS
+
+
+def test_how_often_and_how_long_reach_the_parts():
+    model = maskstream.load(voting_frames=2, detection_every=4, max_missed=7, max_objects=9, schedule="online")
+    assert isinstance(model, Deva)
+    expected = (2, 4, 7, 9)
+    settings = model.settings
+    assert (settings.voting_frames, settings.detection_every, settings.max_missed, settings.max_objects) == expected
+    usual = maskstream.load()
+    assert isinstance(usual, Deva)
+    assert usual.settings.max_missed == 2  # what suits motion
+
+
+def test_how_often_a_network_memorises_is_said(tmp_path):
+    save_pretrained(hashed_network(TINY), tmp_path)
+    propagator = load_propagator(str(tmp_path), memory_every=3)
+    assert isinstance(propagator, NetworkPropagator)
+    assert propagator.policy.every == 3
 
 
 @pytest.mark.parametrize(

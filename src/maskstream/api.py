@@ -40,11 +40,15 @@ def load(
     *,
     segmenter: str = "motion",
     propagator: str = "flow",
-    prompter: str = "grabcut",
+    prompter: str = "click-small",
     exact: bool = False,
     dtype: str = "auto",
     schedule: str = "semi-online",
     alignment: str = "auto",
+    voting_frames: int = 3,
+    detection_every: int = 5,
+    max_missed: int | None = None,
+    memory_every: int = 5,
     size: int | None = None,
     max_objects: int | None = None,
     min_score: float = 0.0,
@@ -59,16 +63,21 @@ def load(
             trained motion network, or a model of `transformers`; see `segmenters.loading.load_segmenter`.
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
             network: the authors' file, ``DEVA-propagation.pth``, XMem's, ``XMem.pth``, or a folder of ours.
-        prompter: what turns boxes, clicks and scribbles into masks: "grabcut" (no weights), the folder of a trained
-            click network, or SAM or SAM 2, a folder or a name on the hub.
+        prompter: what turns boxes, clicks and scribbles into masks: "click-small" (in the package), "grabcut" (no
+            weights), the folder of a trained click network, or SAM or SAM 2, a folder or a name on the hub.
         exact: run a trained propagator as published; otherwise it looks only around where objects are, which is faster.
         dtype: precision of networks; "auto" is bf16 where the device has units for it.
         schedule: when found objects are believed: "semi-online" when neighbouring frames agree on them, and results
             leave two frames late; "online" at once.
         alignment: how neighbouring frames are compared: by the propagator ("network", as published), by optical "flow",
             not at all ("none"), or "auto", which is flow on a CPU and the propagator elsewhere.
+        voting_frames: frames that vote, semi-online; results leave one frame less late.
+        detection_every: found objects are taken in on one frame in so many.
+        max_missed: an object found by itself is dropped when more votes in a row did not confirm it; None: what suits
+            the segmenter.
+        memory_every: a trained propagator memorises one frame in so many.
         size: short side at which masks are propagated; None: what suits the propagator.
-        max_objects: most objects found by itself and followed at once.
+        max_objects: most objects found by itself and followed at once; None: what suits the segmenter.
         min_score: found objects below this confidence are ignored.
         flip: let a trained propagator see the video mirrored, to be fused with a run that does not.
         task: what the model is for, where the segmenter answers in several ways: "vis" with instances, "vss" with
@@ -88,19 +97,25 @@ def load(
     from maskstream.systems.deva import Deva
 
     detector = _detector(segmenter, None if task is None else Task(task), min_score)
+    usual = _settings_for(detector)
     settings = replace(
-        _settings_for(detector),
+        usual,
         schedule=cast("Schedule", schedule),
         alignment=cast("Alignment", alignment),
+        voting_frames=voting_frames,
+        detection_every=detection_every,
+        max_missed=usual.max_missed if max_missed is None else max_missed,
+        max_objects=usual.max_objects if max_objects is None else max_objects,
         min_score=min_score,
     )
     return Deva(
-        load_propagator(propagator, size=size, exact=exact, dtype=dtype, flip=flip),
+        load_propagator(propagator, size=size, exact=exact, dtype=dtype, memory_every=memory_every, flip=flip),
         prompter=load_prompter(prompter),
         detector=detector,
         label_space=getattr(detector, "label_space", OBJECT),
         open_vocabulary=getattr(detector, "open_vocabulary", False),
-        settings=settings if max_objects is None else replace(settings, max_objects=max_objects),
+        salient=getattr(detector, "salient", False),
+        settings=settings,
     )
 
 
@@ -133,7 +148,7 @@ def load_prompter(name: str) -> ImageSegmenter[Any]:
 
     if name == "grabcut":
         return GrabCutSegmenter()
-    from maskstream.segmenters.pretrained import is_pretrained
+    from maskstream.pretrained import is_pretrained
 
     if is_pretrained(name):
         from maskstream.segmenters.sam import load_sam
@@ -145,18 +160,19 @@ def load_prompter(name: str) -> ImageSegmenter[Any]:
 
 
 def _detector(name: str, task: Task | None, min_score: float) -> ImageSegmenter[Any]:
+    from maskstream.pretrained import is_pretrained
     from maskstream.segmenters import LearnedMotionSegmenter, MotionSegmenter
     from maskstream.segmenters.loading import load_segmenter
     from maskstream.segmenters.motion_network import load_motion_network
-    from maskstream.segmenters.pretrained import is_pretrained
 
     if name == "motion":
         return MotionSegmenter()
-    if is_pretrained(name):
+    path = name if is_pretrained(name) else str(weights_of(name, "segmenter"))
+    if is_pretrained(path):
         answers: dict[Task | None, QueryTask] = {Task.VIS: "instance", Task.VSS: "semantic"}
         wanted = answers.get(task, "panoptic")
-        return load_segmenter(name, task=wanted, min_score=min_score or None, device=_device())
-    return LearnedMotionSegmenter(load_motion_network(weights_of(name, "segmenter")))
+        return load_segmenter(path, task=wanted, min_score=min_score or None, device=_device())
+    return LearnedMotionSegmenter(load_motion_network(Path(path)))
 
 
 def _device() -> str:
@@ -167,7 +183,13 @@ def _device() -> str:
 
 
 def load_propagator(
-    name: str, *, size: int | None = None, exact: bool = False, dtype: str = "auto", flip: bool = False
+    name: str,
+    *,
+    size: int | None = None,
+    exact: bool = False,
+    dtype: str = "auto",
+    memory_every: int = 5,
+    flip: bool = False,
 ) -> Propagator[Any, Any]:
     """What carries masks between frames, by name; see `load`.
 
@@ -183,12 +205,14 @@ def load_propagator(
     if name == "flow":
         return FlowPropagator(size=size)
     path = weights_of(name, "propagator")
+    from maskstream.propagation.memory_policy import MemoryPolicy
     from maskstream.propagation.network import load_checkpoint
     from maskstream.propagation.network_propagator import NetworkPropagator, Precision
 
     return NetworkPropagator(
         load_checkpoint(path),
         mode="exact" if exact else "fast",
+        policy=MemoryPolicy(every=memory_every),
         size=size,
         precision=cast("Precision", dtype),
         mirror=flip,
@@ -289,13 +313,16 @@ def evaluate(
 def default_task(prompts: Sequence[Prompt], model: VideoSegmenter | None = None) -> Task:
     """What someone means who names no task: follow what is prompted, or find what moves, or all that has a name.
 
+    Concepts are names of what to find; a sentence describes what to follow.
+
     Args:
         prompts: of the video.
         model: that is to do it; the default one finds what moves.
     """
-    if any(isinstance(prompt, TextPrompt) for prompt in prompts):
+    texts = [prompt for prompt in prompts if isinstance(prompt, TextPrompt)]
+    if any(text.kind == "expression" for text in texts):
         return Task.REFVOS
-    if prompts:
+    if prompts and not texts:
         return Task.VOS
     return Task.VPS if model is not None and Task.VPS in model.tasks else Task.UVOS
 

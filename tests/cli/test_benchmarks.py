@@ -1,6 +1,7 @@
 """``predict``, ``evaluate`` and ``datasets`` as commands, on small rendered data sets in every layout."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 
 from maskstream.datasets import open_dataset
 from maskstream.types import Task
-from tests.segmenters.tiny_models import save_clipseg
+from tests.segmenters.tiny_models import save_clipseg, save_segformer
 
 from .conftest import Run, all_files
 
@@ -117,7 +118,7 @@ def test_two_workers_and_a_second_time_give_the_same_bytes(call: Run, rendered, 
     assert done.stdout.startswith("already complete: 2 videos")
     done = call(*words, "-o", tmp_path / "one", "--size", 240)
     assert done.returncode == 1
-    assert "belongs to another run (its model differ)" in done.stderr
+    assert "belongs to another run (its settings differ)" in done.stderr
     evaluated = [
         call("evaluate", *how(Task.PVOS, root), "--pred", tmp_path / "one", "--json", out, "--workers", n)
         for n, out in ((1, tmp_path / "a.json"), (2, tmp_path / "b.json"))
@@ -194,6 +195,45 @@ def test_a_model_of_words_is_asked_for_the_categories_of_the_data_set(
     assert done.returncode == 0, done.stderr
 
 
+def test_sentences_are_answered_by_a_model_that_reads(call: Run, rendered, tmp_path: Path) -> None:
+    """And by the preset, offline; the same command again is nothing to do."""
+    root = rendered(Task.REFVOS)
+    (tmp_path / "clipseg").mkdir()
+    save_clipseg(tmp_path / "clipseg")
+    words = ["predict", *how(Task.REFVOS, root), "-o", tmp_path / "out", "--segmenter", tmp_path / "clipseg"]
+    words += ["--size", 64, "--key-frames", 3]
+    done = call(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"done: 2 videos, 18 frames, offline; results in {tmp_path / 'out' / 'results'}\n"
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    settings = ("schedule", "key_frames", "size", "detection_every")
+    assert [run["settings"][name] for name in settings] == ["offline", 3, 64, 5]
+    assert (run["schedule"], run["compat"]) == (None, "paper")
+    done = call("evaluate", *how(Task.REFVOS, root), "--pred", tmp_path / "out", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert call(*words).stdout.startswith("already complete: 2 videos, 18 frames, offline")
+    assert "its compat differ" in call(*words, "--compat", "official").stderr
+    online = call(*words, "--overwrite", "--schedule", "online")
+    assert (online.returncode, "with --schedule offline, not online" in online.stderr) == (1, True)
+
+
+def test_what_stands_out_is_found_by_a_network_of_one_class(call: Run, rendered, tmp_path: Path) -> None:
+    root = tmp_path / "davis-2016"
+    shutil.copytree(rendered(Task.VOS), root)
+    (root / "ImageSets" / "2017").rename(root / "ImageSets" / "2016")
+    (tmp_path / "net").mkdir()
+    save_segformer(tmp_path / "net", classes=1)
+    words = ["davis-2016", "--root", root, "--task", "uvos"]
+    how_to = ["--segmenter", tmp_path / "net", "--size", 64, "--key-frames", 2]
+    done = call("predict", *words, "-o", tmp_path / "out", *how_to)
+    assert done.returncode == 0, done.stderr
+    assert "18 frames, offline; " in done.stdout
+    done = call("evaluate", *words, "--pred", tmp_path / "out", "--quiet")
+    assert done.returncode == 0, done.stderr
+    done = call("predict", *words, "-o", tmp_path / "other", "--size", 64, "--videos", "easy-3-0000")
+    assert "9 frames, semi-online; " in done.stdout, done.stderr  # motion finds several objects
+
+
 def test_missing_predictions_are_refused_by_name_or_counted(call: Run, rendered, tmp_path: Path) -> None:
     root = rendered(Task.VSS)
     call("predict", *how(Task.VSS, root), "-o", tmp_path / "out", "--model", "truth")
@@ -232,6 +272,16 @@ def test_missing_predictions_are_refused_by_name_or_counted(call: Run, rendered,
             ["predict", "davis-2017", "--root", "{root}", "-o", "o", "--model", "sam"],
             "unknown model 'sam'",
             id="model",
+        ),
+        pytest.param(
+            ["predict", "davis-2017", "--root", "{root}", "-o", "o", "--schedule", "late"],
+            "unknown schedule 'late'; known: online, semi-online, offline",
+            id="schedule",
+        ),
+        pytest.param(
+            ["predict", "davis-2017", "--root", "{root}", "-o", "o", "--compat", "mine"],
+            "not 'mine'",
+            id="predict compat",
         ),
         pytest.param(["datasets", "davis"], "there is no data set 'davis'", id="datasets"),
         pytest.param(

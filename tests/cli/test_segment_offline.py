@@ -1,5 +1,6 @@
 """``maskstream segment`` in both directions."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from maskstream.formats import read_label_png, write_label_png
 from maskstream.synthetic import render_sample
+from tests.segmenters.tiny_models import save_segformer
 
 from .conftest import SIZE, Run, all_files, journal_lines
 
@@ -50,9 +52,33 @@ def test_both_directions_again_is_nothing_to_do(call: Run, clip, middle, tmp_pat
     assert all_files(tmp_path / "out") == before
 
 
+def test_what_stands_out_is_found_all_over_the_video(call: Run, clip, tmp_path):
+    (tmp_path / "net").mkdir()
+    save_segformer(tmp_path / "net", classes=1)
+    words = ("segment", clip, "-o", tmp_path / "out", "--segmenter", tmp_path / "net", "--size", 64, "--stop", 8)
+    done = call(*words, "--schedule", "offline")
+    assert done.returncode == 0, done.stderr
+    lines = journal_lines(tmp_path / "out")
+    assert [line["frame"] for line in lines] == list(range(8))
+    assert {each["track_id"] for line in lines for each in line["segments"]} == {1}  # type: ignore[attr-defined]
+    written = json.loads((tmp_path / "out" / "run.json").read_text())["options"]
+    assert (written["schedule"], written["direction"], written["task"]) == ("offline", "both", "uvos")
+
+
+def test_offline_goes_both_ways(call: Run, clip, middle, tmp_path):
+    words = ("--mask", f"5:{middle}", "--size", 96, "--stop", 8)
+    for name, how in (("both", "--both"), ("offline", "--schedule=offline")):
+        assert call("segment", clip, "-o", tmp_path / name, *words, how).returncode == 0
+    assert all_files(tmp_path / "both") == all_files(tmp_path / "offline")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        pytest.param(["--schedule", "late"], "unknown schedule 'late'", id="no schedule"),
+        pytest.param(["--schedule", "online", "--both"], "takes frames as they come", id="a schedule that goes onward"),
+        pytest.param(["--schedule", "semi-online", "--text", "a fish"], "as they come", id="a sentence as frames come"),
+        pytest.param(["--schedule", "offline", "--task", "vos"], "the task is uvos, not vos", id="another task"),
         pytest.param(["--both", "--backward", "--box", "0:1:1,1,9,9"], "contradict", id="two directions"),
         pytest.param(["--both"], "--both follows what is pointed at", id="nothing to follow"),
         pytest.param(["--both", "--box", "3:1:1,1,9,9", "--remove", "5:1"], "--remove", id="removal"),

@@ -1,5 +1,6 @@
 """A system that needs the whole video, in the engine that takes frames as they come."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def prompts() -> list[MaskPrompt]:
 
 
 def session(video: Video) -> OfflineSession:
-    return OfflineSession(OfflineDeva(Deva(FlowPropagator(size=64))), video, direction="both")
+    return OfflineSession(partial(OfflineDeva(Deva(FlowPropagator(size=64))).run, video))
 
 
 def request(name: str) -> dict[str, object]:

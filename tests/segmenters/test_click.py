@@ -10,9 +10,11 @@ from maskstream.segmenters.click import (
     ClickNetwork,
     ClickSegmenter,
     click_inputs,
+    clicked_mask,
     load_click_network,
     save_click_network,
 )
+from maskstream.segmenters.grabcut import grab_cut
 from maskstream.segmenters.prompted import Hints
 from maskstream.types import BoxPrompt, Frame, InputError, MaskPrompt, ObjectPrompt, PointPrompt, ScribblePrompt
 
@@ -20,15 +22,16 @@ SIZE = (48, 64)
 
 
 class Left(ClickNetwork):
-    """Finds the left half, whatever is shown, and keeps what it was shown."""
+    """Finds the left half, whatever is shown, with a given probability, and keeps what it was shown."""
 
-    def __init__(self):
+    def __init__(self, probability=0.99):
         super().__init__(ClickConfig(widths=(4, 4)))
+        self.logit = float(torch.logit(torch.tensor(probability)))
 
     def forward(self, x_bchw):
         self.seen = x_bchw
-        logits = torch.full((1, *x_bchw.shape[2:]), -5.0)
-        logits[..., : x_bchw.shape[3] // 2] = 5
+        logits = torch.full((1, *x_bchw.shape[2:]), -self.logit)
+        logits[..., : x_bchw.shape[3] // 2] = self.logit
         return logits
 
 
@@ -47,6 +50,44 @@ def test_every_hint_has_its_channel():
     np.testing.assert_array_equal(found[5], mask)
     np.testing.assert_array_equal(found[6], box)
     assert not click_inputs(image, Hints(on, off))[5:].any()
+
+
+@pytest.fixture
+def square():
+    """A bright square in the middle, and a click on it."""
+    image = np.full((*SIZE, 3), 40, np.uint8)
+    image[16:32, 24:40] = 200
+    on = np.zeros(SIZE, bool)
+    on[23:25, 31:33] = True
+    return image, Hints(on, np.zeros(SIZE, bool))
+
+
+@pytest.mark.parametrize("probability", [0.6, 0.99])
+def test_the_network_mends_the_first_cut_of_grabcut(square, probability):
+    image, hints = square
+    network = Left(probability)
+    found = clicked_mask(network, image, hints)
+    np.testing.assert_array_equal(network.seen[0, 5], grab_cut(image, hints))
+    assert hints.mask is None
+    np.testing.assert_array_equal(found, (np.arange(64) < 32) | hints.object)
+
+
+@pytest.mark.parametrize(
+    ("probability", "believed"),
+    [
+        pytest.param(0.8, "cut", id="the network is not sure"),
+        pytest.param(0.9, "network", id="the network is sure"),
+    ],
+)
+def test_a_network_that_contradicts_a_later_cut_must_be_sure(square, probability, believed):
+    image, hints = square
+    hints.mask = np.zeros(SIZE, bool)
+    hints.mask[16:32, 24:30] = True
+    network = Left(probability)
+    found = clicked_mask(network, image, hints)
+    np.testing.assert_array_equal(network.seen[0, 5], hints.mask)
+    expected = {"cut": grab_cut(image, hints), "network": (np.arange(64) < 32) | hints.object}[believed]
+    np.testing.assert_array_equal(found, np.broadcast_to(expected, SIZE))
 
 
 def test_prompts_of_an_object_are_seen_together(picture):

@@ -97,6 +97,13 @@ def test_a_negative_click_cuts_out_what_is_wrong_and_leaves_the_rest():
     assert found[red].all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_click_off_what_fills_the_picture_leaves_nothing():
+    mask = np.ones((HEIGHT, WIDTH), dtype=bool)
+    found = segment(MaskPrompt(0, 1, mask), PointPrompt(0, 1, ((130.0, 70.0),), (False,), add=True)).masks_nhw[0]
+    assert not found.any()
+
+
 def test_clicks_are_always_obeyed():
     on, off = (3.0, 3.0), (55.0, 50.0)
     found = segment(BoxPrompt(0, 1, (28.0, 23.0, 84.0, 78.0)), PointPrompt(0, 1, (on, off), (True, False))).masks_nhw[0]

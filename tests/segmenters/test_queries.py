@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.models.eomt.image_processing_pil_eomt import EomtImageProcessorPil
 
-from maskstream.segmenters.pretrained import Pixels
+from maskstream.pretrained import Pixels
 from maskstream.segmenters.queries import (
     Answers,
     QueryFeatures,

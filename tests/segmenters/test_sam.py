@@ -13,7 +13,7 @@ from torch import nn
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 from transformers.models.sam.processing_sam import SamProcessor
 
-from maskstream.segmenters.pretrained import Pixels
+from maskstream.pretrained import Pixels
 from maskstream.segmenters.sam import (
     SamSegmenter,
     clicks_of_stroke,

@@ -65,6 +65,23 @@ def test_a_picture_follows_from_its_number(pictures):
     assert one.masks_bhw.any() and one.pictures_bhw3.shape == (1, 64, 64, 3)
 
 
+def test_many_samples_begin_with_a_cut_of_the_first_hint_and_the_network_is_shown_it(pictures):
+    batch = stacked_pictures([pictures[n] for n in range(12)])
+    with_cut = batch.cuts_bhw.any(2).any(1)
+    assert 0 < with_cut.sum() < 12
+    assert all(
+        (cut & mask).any() for cut, mask in zip(batch.cuts_bhw[with_cut], batch.masks_bhw[with_cut], strict=True)
+    )
+    shown = []
+    learner = ClickLearner(ClickNetwork(ClickConfig(widths=(4, 4)))).eval()
+    learner.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+    learner(batch, iteration=0, seed=0)
+    assert torch.equal(shown[0][:, 5], batch.cuts_bhw.float())
+    # The first hint that the network is shown is the one that was cut around.
+    on_bhw = shown[0][with_cut][:, 3] > 0
+    assert all((on & cut).any() or not on.any() for on, cut in zip(on_bhw, batch.cuts_bhw[with_cut], strict=True))
+
+
 def test_pairs_are_taken_as_they_are_without_random_shapes(tmp_path):
     image = np.full((60, 80, 3), 90, np.uint8)
     for name in ("dog-00000-1", "dog-00000-shape0"):

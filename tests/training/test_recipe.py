@@ -12,7 +12,12 @@ from maskstream.types import InputError
 from tests.training.toy import toy_recipe
 
 SHIPPED = (
+    "backbone-tiny",
     "click-small",
+    "core-cityscapes",
+    "core-coco",
+    "core-tiny",
+    "core-vspw",
     "deva-static",
     "deva-video",
     "finetune-propagation",
@@ -122,7 +127,7 @@ def test_an_error_in_a_file_names_the_file(tmp_path):
 
 
 def test_a_recipe_that_is_not_there_lists_those_that_are():
-    with pytest.raises(InputError, match=r"no recipe propagate-smal .*known: click-small, .*propagate-synthetic"):
+    with pytest.raises(InputError, match=r"no recipe propagate-smal .*known: backbone-tiny, .*propagate-synthetic"):
         load_recipe("propagate-smal")
 
 

@@ -28,7 +28,7 @@ def doctor(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Check this installation: versions, devices, codecs, and a tiny video through the whole pipeline."""
-    findings = [check() for check in (_python, _torch, _devices, _torchvision, _codecs)]
+    findings = [check() for check in (_python, _torch, _devices, _kernels, _torchvision, _codecs)]
     findings.append(_pipeline(debug=debug))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
@@ -59,6 +59,17 @@ def _devices() -> Finding:
     devices += [f"CUDA {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     devices += ["MPS"] if torch.backends.mps.is_available() else []
     return Finding("devices", "ok", ", ".join(devices))
+
+
+def _kernels() -> Finding:
+    """Compiled loops for the CPU; without them another form does the same, more slowly."""
+    if importlib.util.find_spec("numba") is None:
+        return Finding("CPU kernels", "ok", "numba is not installed; with it Mask2Former is faster: pip install numba")
+    try:
+        version = importlib.import_module("numba").__version__
+    except Exception as error:  # it looks for a NumPy that it knows, and loads LLVM
+        return Finding("CPU kernels", "warning", f"numba does not work here ({error}): pip install --upgrade numba")
+    return Finding("CPU kernels", "ok", f"numba {version}")
 
 
 def _torchvision() -> Finding:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast, get_args
 
 import typer
 
 if TYPE_CHECKING:
+    from maskstream.engine.presets import Schedule as AnyScheduleName
     from maskstream.types import Task
 
 _MODEL = "How"
@@ -46,6 +47,16 @@ Schedule: TypeAlias = Annotated[
         "--schedule", help="Believe what frames agree on (semi-online) or at once (online).", rich_help_panel=_MODEL
     ),
 ]
+AnySchedule: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--schedule",
+        help="Believe what frames agree on (semi-online), or at once (online); or go over the whole video (offline), "
+        "for sentences, prompts in both directions, and what stands out.  [default: what the task needs]",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
 Alignment: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -63,6 +74,20 @@ Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Start a
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def parse_schedule(text: str | None) -> AnyScheduleName | None:
+    """A schedule by its name.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    from maskstream.engine.presets import Schedule
+    from maskstream.types import InputError
+
+    if text is not None and text not in get_args(Schedule):
+        raise InputError(f"unknown schedule {text!r}; known: {', '.join(get_args(Schedule))}")
+    return cast("AnyScheduleName | None", text)
 
 
 def parse_task(text: str) -> Task:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .console import FrameProgress, on_interrupt, render_if_needed
 from .options import (
     Alignment,
+    AnySchedule,
     AsJson,
     Debug,
     Dtype,
@@ -22,11 +23,13 @@ from .options import (
     Prompter,
     Propagator,
     Quiet,
-    Schedule,
     Seed,
     Segmenter,
+    parse_schedule,
     parse_task,
 )
+
+_HOW = "How"
 
 
 def predict(
@@ -46,11 +49,37 @@ def predict(
     model: Model = "deva",
     segmenter: Segmenter = "motion",
     propagator: Propagator = "flow",
-    prompter: Prompter = "grabcut",
+    prompter: Prompter = "click-small",
     exact: Exact = False,
     dtype: Dtype = "auto",
-    schedule: Schedule = "semi-online",
+    schedule: AnySchedule = None,
     alignment: Alignment = "auto",
+    voting_frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames that vote, semi-online.  [default: the preset's]", rich_help_panel=_HOW),
+    ] = None,
+    detection_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Find objects every so many frames.  [default: the preset's]", rich_help_panel=_HOW),
+    ] = None,
+    max_missed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Drop an object that more votes in a row did not confirm.  [default: what suits the segmenter]",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    key_frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames to look for it on, offline.  [default: the preset's]", rich_help_panel=_HOW),
+    ] = None,
+    compat: Annotated[
+        str,
+        typer.Option(
+            help="Where the paper of a system and its authors' program differ: paper or official.", rich_help_panel=_HOW
+        ),
+    ] = "paper",
     size: Annotated[
         int | None,
         typer.Option(min=64, help="Short side masks are carried at.  [default: the preset's]", show_default=False),
@@ -92,20 +121,29 @@ def predict(
     from maskstream.sinks.folder import OwnedFolder
     from maskstream.types import InputError
 
+    asked_schedule = parse_schedule(schedule)
+    if compat not in ("paper", "official"):
+        raise InputError(f"--compat is paper or official, not {compat!r}")
     if label_space not in ("own", "object"):
         raise InputError(f"--label-space is own or object, not {label_space!r}")
     info = find_dataset(dataset)
-    settings = preset_of(preset or dataset)
+    given: dict[str, Any] = {
+        "size": size,
+        "stride": stride,
+        "voting_frames": voting_frames,
+        "detection_every": detection_every,
+        "max_missed": max_missed,
+        "max_objects": max_objects,
+        "key_frames": key_frames,
+    }
+    settings = replace(preset_of(preset or dataset), **{name: n for name, n in given.items() if n is not None})
     networks: dict[Kind, str] = {"segmenter": segmenter, "propagator": propagator, "prompter": prompter}
     options: dict[str, object] = {
         "model": model,
         **{str(kind): name for kind, name in networks.items()},
         "exact": exact,
         "dtype": dtype,
-        "schedule": schedule,
         "alignment": alignment,
-        "size": size or settings.size,
-        "max_objects": max_objects or settings.max_objects,
         "min_score": min_score,
     }
     request = Request(
@@ -115,7 +153,9 @@ def predict(
         task_of(dataset, None if task is None else parse_task(task)),
         label_space,
         {"model": TRUTH} if model == TRUTH else options,
-        stride or settings.stride,
+        settings,
+        asked_schedule,
+        "official" if compat == "official" else "paper",
         seed,
         tuple(name.strip() for name in videos.split(",")) if videos else (),
         blind,
@@ -139,4 +179,7 @@ def predict(
         typer.echo(json.dumps({"output": str(output), **asdict(summary)}))
     elif not quiet:
         state = "already complete" if already else "done"
-        typer.echo(f"{state}: {summary.videos} videos, {summary.frames} frames; results in {output / 'results'}")
+        schedule_used = f", {summary.schedule}" if summary.schedule else ""
+        typer.echo(
+            f"{state}: {summary.videos} videos, {summary.frames} frames{schedule_used}; results in {output / 'results'}"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ import typer
 from .console import FRAMES_KEPT, FrameProgress, on_interrupt, say_where
 from .options import (
     Alignment,
+    AnySchedule,
     AsJson,
     Debug,
     Dtype,
@@ -23,9 +25,9 @@ from .options import (
     Prompter,
     Propagator,
     Quiet,
-    Schedule,
     Seed,
     Segmenter,
+    parse_schedule,
     parse_task,
 )
 from .prompts import BOX_HELP, MASK_HELP, POINT_HELP, SCRIBBLE_HELP, parse_prompts, parse_removals
@@ -89,10 +91,10 @@ def segment(
     model: Model = "deva",
     segmenter: Segmenter = "motion",
     propagator: Propagator = "flow",
-    prompter: Prompter = "grabcut",
+    prompter: Prompter = "click-small",
     exact: Exact = False,
     dtype: Dtype = "auto",
-    schedule: Schedule = "semi-online",
+    schedule: AnySchedule = None,
     alignment: Alignment = "auto",
     size: Annotated[
         int | None,
@@ -134,11 +136,16 @@ def segment(
     from maskstream.api import default_task, load
     from maskstream.engine import file_digest, library_versions, segment_to_folder, source_identity, weight_digests
     from maskstream.sinks.folder import RunFolder
-    from maskstream.types import OBJECT, InputError, TextPrompt
+    from maskstream.types import OBJECT, InputError, Task, TextPrompt
     from maskstream.video import open_video
 
+    asked_schedule = parse_schedule(schedule)
     # A sentence is looked for all over the video, and followed from where it is found.
-    direction = _direction(forward=forward, backward=backward, both=both, default="both" if text else "forward")
+    whole = bool(text) or asked_schedule == "offline"
+    direction = _direction(forward=forward, backward=backward, both=both, default="both" if whole else "forward")
+    offline = whole or direction != "forward"
+    if offline and asked_schedule not in (None, "offline"):
+        raise InputError(f"--schedule {schedule} takes frames as they come, onward: leave it out, or say offline")
     prompts = parse_prompts(masks=mask or [], boxes=box or [], points=point or [], scribbles=scribble or [])
     prompts += [TextPrompt(words, kind="expression") for words in text or []]
     removals = parse_removals(remove or [])
@@ -150,7 +157,7 @@ def segment(
         prompter=prompter,
         exact=exact,
         dtype=dtype,
-        schedule=schedule,
+        schedule="online" if asked_schedule == "online" else "semi-online",
         alignment=alignment,
         size=size,
         max_objects=max_objects,
@@ -158,12 +165,17 @@ def segment(
         flip=flip,
         task=given_task,
     )
-    wanted = given_task or default_task(prompts, system)
-    categories = _categories(classes, system)
+    stands_out = asked_schedule == "offline" and direction == "both" and not prompts
+    wanted = given_task or (Task.UVOS if stands_out else default_task(prompts, system))
+    if stands_out and wanted is not Task.UVOS:
+        raise InputError(f"--schedule offline without prompts finds one object: the task is uvos, not {wanted.value}")
+    categories = _categories(classes, system, told=wanted.is_prompted)
     opened = open_video(video, start=start, stop=stop, stride=stride, fps=fps, raw=raw)
     session: Session
-    if text or direction != "forward":
-        session = _offline_session(system, opened, prompts, direction, removes=bool(removals), soft=save_scores)
+    if offline:
+        session = _offline_session(
+            system, opened, prompts, direction, salient=stands_out, removes=bool(removals), soft=save_scores
+        )
     else:
         session = system.start(
             wanted, size_hw=opened.size_hw, fps=opened.fps, categories=categories, soft=save_scores, seed=seed
@@ -187,7 +199,7 @@ def segment(
         "prompter": prompter,
         "exact": exact,
         "dtype": dtype,
-        "schedule": schedule,
+        "schedule": "offline" if offline else asked_schedule or "semi-online",
         "alignment": alignment,
         "size": size,
         "max_objects": max_objects,
@@ -228,11 +240,16 @@ def segment(
     _say(summary, path, already=already, quiet=quiet, as_json=as_json)
 
 
-def _categories(classes: str | None, system: VideoSegmenter) -> CategorySet | None:
-    """What to look for: what is named, otherwise all that a model of known classes knows."""
+def _categories(classes: str | None, system: VideoSegmenter, *, told: bool) -> CategorySet | None:
+    """What to look for: what is named, otherwise all that a model of known classes knows.
+
+    ``told`` is whether prompts say what to look for.
+    """
     from maskstream.types import OBJECT, CategorySet, InputError
 
     known = next(iter(system.label_spaces.values()), OBJECT)
+    if classes is None and system.open_vocabulary and not told:
+        raise InputError("this model finds what it is told to look for: name classes, as in --classes cat,dog")
     if classes is None:
         return None if system.open_vocabulary or known == OBJECT else known
     names = [name.strip() for name in classes.split(",") if name.strip()]
@@ -255,21 +272,31 @@ def _direction(*, forward: bool, backward: bool, both: bool, default: Direction)
 
 
 def _offline_session(
-    system: VideoSegmenter, video: Video, prompts: Sequence[Prompt], direction: Direction, *, removes: bool, soft: bool
+    system: VideoSegmenter,
+    video: Video,
+    prompts: Sequence[Prompt],
+    direction: Direction,
+    *,
+    salient: bool,
+    removes: bool,
+    soft: bool,
 ) -> Session:
-    """A session that goes over the whole video."""
+    """A session that goes over the whole video, for prompts or for what stands out."""
     from maskstream.engine import OfflineSession
     from maskstream.systems.deva import Deva, OfflineDeva
     from maskstream.types import InputError
 
     if not isinstance(system, Deva):
         raise InputError(f"this model goes forward only: leave out --{direction}")
-    if not prompts:
+    if not prompts and not salient:
         raise InputError(f"--{direction} follows what is pointed at: give a --mask, --box, --point or --scribble")
     if removes:
         raise InputError(f"--remove is for videos that are followed forward: leave it out, or --{direction}")
     # Nothing is corrected afterwards, so objects may share passes.
-    return OfflineSession(OfflineDeva(system, joint=True, soft=soft), video, direction=direction)
+    offline = OfflineDeva(system, joint=True, soft=soft)
+    if salient:
+        return OfflineSession(lambda prompts: offline.saliency(video))
+    return OfflineSession(partial(offline.run, video, direction=direction))
 
 
 def _say(summary: RunSummary, path: Path, *, already: bool, quiet: bool, as_json: bool) -> None:

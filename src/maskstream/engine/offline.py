@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
 
 from maskstream.types import (
     Frame,
     FrameSegmentation,
     InputError,
-    OfflineSegmenter,
     Prompt,
     StateDict,
     Track,
-    Video,
 )
 
 
 class OfflineSession:
-    """An `OfflineSegmenter` behind the `Session` contract. The work is done when the first frame comes.
+    """What an `OfflineSegmenter` says, behind the `Session` contract. The work is done when the first frame comes.
 
     Only the place in the video is saved: a run that was interrupted works the video through again, and goes on where
     it was.
 
     Args:
-        segmenter: gives one result a frame, in order.
-        video: the frames that will come.
-        direction: see `OfflineSegmenter.run`.
+        answer: gives one result for each frame that will come, in order, when it is told the prompts. It complains of
+            prompts at once, and does nothing else before the first result is asked for; see `OfflineSegmenter.run`.
     """
 
     latency = 0
 
-    def __init__(
-        self, segmenter: OfflineSegmenter, video: Video, *, direction: Literal["forward", "backward", "both"]
-    ) -> None:
-        self._segmenter = segmenter
-        self._video = video
-        self._direction = direction
+    def __init__(self, answer: Callable[[Sequence[Prompt]], Iterator[FrameSegmentation]]) -> None:
+        self._answer = answer
         self._prompts: list[Prompt] = []
         self._results: Iterator[FrameSegmentation] | None = None
         self._seen: dict[int, tuple[str | None, dict[int, int], int, int]] = {}
@@ -49,7 +41,7 @@ class OfflineSession:
         """
         if self._results is not None:
             raise InputError("prompts on any frame have to be there before the first frame comes")
-        self._run([*self._prompts, *prompts])  # complains
+        self._answer([*self._prompts, *prompts])  # complains
         self._prompts += prompts
 
     def remove(self, object_ids: Sequence[int]) -> None:
@@ -64,7 +56,7 @@ class OfflineSession:
     def step(self, frame: Frame, *, force_key: bool = False) -> list[FrameSegmentation]:
         """The result of this frame."""
         if self._results is None:
-            self._results = self._run(self._prompts)
+            self._results = self._answer(self._prompts)
         for result in self._results:
             if result.frame_index == frame.index:
                 self._note(result)
@@ -91,9 +83,6 @@ class OfflineSession:
         self._seen = {
             track_id: (name, dict(votes), first, last) for track_id, name, votes, first, last in state["seen"]
         }
-
-    def _run(self, prompts: Sequence[Prompt]) -> Iterator[FrameSegmentation]:
-        return self._segmenter.run(self._video, prompts, direction=self._direction)
 
     def _note(self, result: FrameSegmentation) -> None:
         for segment, area in zip(result.segments, result.areas().tolist(), strict=True):

@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -28,9 +28,13 @@ from maskstream.api import load
 from maskstream.datasets import Dataset, open_dataset
 from maskstream.evaluation.benchmarks import protocol_for, task_of
 from maskstream.evaluation.protocol import Options, Protocol
+from maskstream.evaluation.referring import ReferringProtocol
 from maskstream.files import whole_folder, write_text_atomic
 from maskstream.formats.journal import Journal, JournalWriter, read_journal_video
+from maskstream.formats.renumber import renumbered
 from maskstream.sinks.folder import OwnedFolder
+from maskstream.systems.deva import Deva, OfflineDeva
+from maskstream.systems.deva.first_objects import taken_numbers
 from maskstream.types import (
     FrameAnnotation,
     FrameSegmentation,
@@ -38,6 +42,7 @@ from maskstream.types import (
     LabelMap,
     OutputError,
     Segment,
+    Session,
     Task,
     Track,
     VideoSample,
@@ -45,6 +50,9 @@ from maskstream.types import (
 )
 from maskstream.video import SampleVideo, prefetch
 from maskstream.video.source import DEFAULT_FPS
+
+from .offline import OfflineSession
+from .presets import Preset, Schedule
 
 TRUTH = "truth"
 """The model that answers with what is annotated, for looking at a data set, a layout or a metric."""
@@ -63,8 +71,11 @@ class Request:
         task: for data sets that are annotated for several.
         label_space: "own", or "object": a model that knows no categories finds things of any, and what it finds is
             written with the first category, to be scored in the label space ``object``.
-        model: options of `load`; or ``{"model": "truth"}``.
-        stride: every so many frames are processed, and annotated ones always.
+        model: options of `load` that say which model it is; or ``{"model": "truth"}``.
+        settings: how it is run.
+        schedule: instead of that of the settings, which goes offline only where the model is made for it.
+        compat: "paper" or "official", the authors' program, where these differ: how key frames are weighted, and which
+            objects are the first (`OfflineDeva`, `first_objects`).
         seed: for models with random parts.
         videos: only these; all when empty.
         blind: answer every sentence with the object that is seen most, for models that cannot read.
@@ -76,7 +87,9 @@ class Request:
     task: Task
     label_space: str
     model: Mapping[str, Any]
-    stride: int = 1
+    settings: Preset
+    schedule: Schedule | None = None
+    compat: Literal["paper", "official"] = "paper"
     seed: int = 0
     videos: tuple[str, ...] = ()
     blind: bool = False
@@ -88,11 +101,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run came to: videos, frames that were processed, and how many videos an earlier attempt had done."""
+    """What a run came to: videos, frames that were processed, how many videos an earlier attempt had done, and on which
+    schedule objects were found, if they were."""
 
     videos: int
     frames: int
     continued_from: int
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +119,7 @@ class _Opened:
     protocol: Protocol[Any]
     model: VideoSegmenter | None
     run_as: Task
+    schedule: Schedule
 
     @property
     def videos(self) -> list[VideoSample]:
@@ -142,18 +158,16 @@ def predict_to_folder(
     """
     opened = _open(request)
     videos = opened.videos
-    total = sum(len(_processed(video, request.stride)) for video in videos)
+    total = sum(len(_processed(video, request.settings.stride)) for video in videos)
     journals, results = folder.path / "journals", folder.path / "results"
     done = [video for video in videos if _journal(journals, video).exists()] if opened.model else []
     try:
         if opened.model is not None:
-            before = sum(len(_processed(video, request.stride)) for video in done)
+            before = sum(len(_processed(video, request.settings.stride)) for video in done)
             _run_videos(opened, videos, journals, workers, lambda frames: on_frame(before + frames, total))
         if not folder.complete:
             predictions: Iterator[VideoSample] = (
-                opened.protocol.answers(video)
-                if opened.model is None
-                else _predicted(video, journals, blind=request.blind)
+                opened.protocol.answers(video) if opened.model is None else _predicted(video, journals, request)
                 for video in videos
             )
             shutil.rmtree(results, ignore_errors=True)  # of a run that was killed just before it was complete
@@ -167,7 +181,8 @@ def predict_to_folder(
             f"cannot write to {folder.path}: {error.strerror or error}; finished videos are kept: "
             "free space or permission there, then run the same command again"
         ) from error
-    return Summary(len(videos), total, len(done))
+    finds = opened.model is not None and (opened.schedule == "offline" or not opened.run_as.is_prompted)
+    return Summary(len(videos), total, len(done), opened.schedule if finds else None)
 
 
 _OF_CATEGORIES = (Task.VIS, Task.VPS, Task.VSS)
@@ -176,11 +191,46 @@ _OF_CATEGORIES = (Task.VIS, Task.VPS, Task.VSS)
 
 def _open(request: Request) -> _Opened:
     dataset = open_dataset(request.dataset, request.root, split=request.split)
-    protocol = protocol_for(dataset, task_of(request.dataset, request.task), Options())
+    task = task_of(request.dataset, request.task)
+    protocol = protocol_for(dataset, task, Options())
+    settings = request.settings
+    schedule = request.schedule or settings.schedule
     if request.model["model"] == TRUTH:
-        return _Opened(request, dataset, protocol, None, request.task)
-    model = load(**request.model, task=task_of(request.dataset, request.task))
-    return _Opened(request, dataset, protocol, model, _run_as(request, model))
+        return _Opened(request, dataset, protocol, None, request.task, schedule)
+    model = load(
+        **request.model,
+        schedule="semi-online" if schedule == "offline" else schedule,
+        voting_frames=settings.voting_frames,
+        detection_every=settings.detection_every,
+        max_missed=settings.max_missed,
+        memory_every=settings.memory_every,
+        size=settings.size,
+        max_objects=settings.max_objects,
+        task=task,
+    )
+    run_as = _run_as(request, model)
+    return _Opened(request, dataset, protocol, model, run_as, _schedule(request, model, run_as))
+
+
+def _schedule(request: Request, model: VideoSegmenter, run_as: Task) -> Schedule:
+    """The schedule that is asked for, or that of the settings if the model is made for it.
+
+    Raises:
+        InputError: the task cannot be done on it.
+    """
+    schedule = request.schedule or request.settings.schedule
+    if run_as is Task.REFVOS and schedule != "offline":
+        raise InputError(f"a sentence is looked for all over the video: with --schedule offline, not {schedule}")
+    if run_as is Task.REFVOS or schedule != "offline":
+        return schedule
+    if request.schedule is None:  # offline is for what stands out then, and everything else has no need of it
+        return "offline" if run_as is Task.UVOS and isinstance(model, Deva) and model.salient else "semi-online"
+    if run_as is not Task.UVOS and not run_as.is_prompted:
+        raise InputError(
+            f"offline finds sentences, what is prompted, or one object that stands out; for {run_as.value} say "
+            "--schedule online or semi-online"
+        )
+    return "offline"
 
 
 def _run_as(request: Request, model: VideoSegmenter) -> Task:
@@ -189,7 +239,8 @@ def _run_as(request: Request, model: VideoSegmenter) -> Task:
     Raises:
         InputError: it does neither.
     """
-    if request.task in model.tasks:
+    reads = model.open_vocabulary and not request.blind
+    if request.task in model.tasks or (request.task is Task.REFVOS and reads):
         return request.task
     known = ", ".join(sorted(task.value for task in model.tasks))
     name = request.model["model"]
@@ -220,7 +271,7 @@ def _run_videos(
     """Write the journals that are not there yet, in this process or in several."""
     frames = 0
     todo = {n: video for n, video in enumerate(videos) if not _journal(journals, video).exists()}
-    count_of = {n: len(_processed(video, opened.request.stride)) for n, video in todo.items()}
+    count_of = {n: len(_processed(video, opened.request.settings.stride)) for n, video in todo.items()}
     if workers == 1 or len(todo) <= 1:
         for n, video in todo.items():
             _run_video(opened, video, journals, partial(_plus, on_frame, frames))
@@ -281,17 +332,10 @@ def _processed(video: VideoSample, stride: int) -> list[int]:
 
 def _run_video(opened: _Opened, video: VideoSample, journals: Path, on_frame: Callable[[int], None]) -> None:
     """One video through one session; its journal appears when it is whole."""
-    assert opened.model is not None
     path = _journal(journals, video)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures = SampleVideo(video, indices=_processed(video, opened.request.stride))
-    session = opened.model.start(
-        opened.run_as,
-        size_hw=pictures.size_hw,
-        fps=pictures.fps,
-        categories=opened.dataset.categories if opened.run_as in _OF_CATEGORIES else None,
-        seed=opened.request.seed,
-    )
+    pictures = SampleVideo(video, indices=_processed(video, opened.request.settings.stride))
+    session = _session(opened, pictures)
     if opened.run_as.is_prompted:
         session.prompt(video.prompts(opened.run_as))
     name = _namer(opened)
@@ -312,6 +356,44 @@ def _run_video(opened: _Opened, video: VideoSample, journals: Path, on_frame: Ca
         journal.sync()
     _write_tracks(path.with_suffix(".tracks.json"), session.tracks())
     partial_path.replace(path)
+
+
+def _session(opened: _Opened, pictures: SampleVideo) -> Session:
+    """What the frames of a video go through."""
+    assert opened.model is not None
+    if opened.schedule == "offline":
+        return _offline_session(opened, pictures)
+    return opened.model.start(
+        opened.run_as,
+        size_hw=pictures.size_hw,
+        fps=pictures.fps,
+        categories=opened.dataset.categories if opened.run_as in _OF_CATEGORIES else None,
+        seed=opened.request.seed,
+    )
+
+
+def _offline_session(opened: _Opened, pictures: SampleVideo) -> OfflineSession:
+    """Prompts, sentences, or what stands out, all over a video (DEVA, specification §11).
+
+    Raises:
+        InputError: the model sees frames only as they come.
+    """
+    if not isinstance(opened.model, Deva):
+        raise InputError(f"the model {opened.request.model['model']} sees frames as they come: leave out --schedule")
+    protocol = opened.protocol
+    offline = OfflineDeva(
+        opened.model,
+        key_frames=opened.request.settings.key_frames,
+        # Nothing is corrected afterwards, so objects may share passes; sentences do not, as published.
+        joint=opened.run_as is not Task.REFVOS,
+        compat=opened.request.compat == "official",
+        group_of=(lambda text: protocol.reading(pictures.name, text.prompt_id))
+        if isinstance(protocol, ReferringProtocol)
+        else None,
+    )
+    if opened.run_as is Task.UVOS:
+        return OfflineSession(lambda prompts: offline.saliency(pictures))
+    return OfflineSession(partial(offline.run, pictures))
 
 
 def _namer(opened: _Opened) -> Callable[[FrameSegmentation], FrameSegmentation]:
@@ -352,13 +434,24 @@ def _read_tracks(path: Path) -> list[Track]:
     ]
 
 
-def _predicted(video: VideoSample, journals: Path, *, blind: bool) -> VideoSample:
+def _predicted(video: VideoSample, journals: Path, request: Request) -> VideoSample:
     """What was predicted for a video, as a labelled video."""
     path = _journal(journals, video)
     found = read_journal_video(Journal(path), video)
-    if blind:
+    if request.blind:
         return _answered_blindly(found)
+    if request.settings.first_objects is not None:
+        return renumbered(found, _first_objects(Journal(path), request.settings.first_objects, request.compat))
     return replace(found, read_tracks=partial(_read_tracks, path.with_suffix(".tracks.json")))
+
+
+def _first_objects(journal: Journal, limit: int, compat: Literal["paper", "official"]) -> dict[int, int]:
+    """The objects that count, by track, numbered from 1 as they are taken (specification §12).
+
+    Who is taken does not depend on what comes later, so this is the rule of the paper though the video is over.
+    """
+    areas = ({seen.segment.track_id: seen.area for seen in frame.segments} for frame in journal)
+    return taken_numbers(areas, limit=limit, compat=compat == "official")
 
 
 def _answered_blindly(found: VideoSample) -> VideoSample:

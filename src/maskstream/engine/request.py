@@ -39,7 +39,7 @@ def weight_digests(names: Mapping[Kind, str]) -> dict[str, str]:
     for kind, name in names.items():
         if name in WEIGHTLESS[kind]:
             continue
-        from maskstream.segmenters.pretrained import is_pretrained, parts_of, pretrained_folder, weight_files
+        from maskstream.pretrained import is_pretrained, parts_of, pretrained_folder, weight_files
 
         if is_pretrained(name):
             folders = [pretrained_folder(part) for part in parts_of(name)]

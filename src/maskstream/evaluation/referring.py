@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 
 from maskstream.datasets.referring import ReferringDataset
 from maskstream.formats.referring import (
+    annotator_of,
     as_answers,
     meant,
     read_expression_results,
@@ -29,7 +31,16 @@ HIDDEN_MEVIS = (
 )
 
 
-class MevisProtocol(Protocol[ReferringDataset]):
+class ReferringProtocol(Protocol[ReferringDataset]):
+    """What data sets of sentences have in common."""
+
+    @abstractmethod
+    def reading(self, video: str, number: str) -> str:
+        """Whose sentence this is: those of one reading of a video speak of different objects, which compete for
+        pixels."""
+
+
+class MevisProtocol(ReferringProtocol):
     """MeViS: the union of all objects that an expression means, on every frame."""
 
     headline = ("J&F", "J&F")
@@ -63,6 +74,10 @@ class MevisProtocol(Protocol[ReferringDataset]):
     def answers(self, video: VideoSample) -> VideoSample:
         """A segment for every expression."""
         return as_answers(video)
+
+    def reading(self, video: str, number: str) -> str:
+        """Every expression is for itself."""
+        return number
 
     def sequences(self, video: VideoSample) -> list[str]:
         """One for every expression."""
@@ -106,7 +121,7 @@ class RefCocoProtocol(MevisProtocol):
         return {"IoU": RefCoco()}
 
 
-class RefDavisProtocol(Protocol[ReferringDataset]):
+class RefDavisProtocol(ReferringProtocol):
     """Ref-DAVIS17: the unsupervised protocol for each of four annotators."""
 
     headline = ("J&F", "J&F-Mean")
@@ -129,6 +144,10 @@ class RefDavisProtocol(Protocol[ReferringDataset]):
     def answers(self, video: VideoSample) -> VideoSample:
         """A segment for every expression."""
         return as_answers(video)
+
+    def reading(self, video: str, number: str) -> str:
+        """The annotator, of whom every fourth expression is."""
+        return str(annotator_of(video, number))
 
     def sequences(self, video: VideoSample) -> list[str]:
         """One for every annotator."""

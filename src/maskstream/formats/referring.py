@@ -156,6 +156,17 @@ def write_expression_results(root: Path, videos: Iterable[VideoSample], _: Categ
                 write_answer(root / video.name / number / f"{frame.stem}.png", answering(prediction, (number,)))
 
 
+def annotator_of(video: str, number: str) -> int:
+    """The annotator of an expression of a video of Ref-DAVIS17.
+
+    Raises:
+        InputError: the expression has no number.
+    """
+    if not number.isdecimal():
+        raise InputError(f"{video}: expressions of Ref-DAVIS17 are 0, 1, 2 and so on, not {number!r}")
+    return int(number) % ANNOTATORS
+
+
 def write_ref_davis_results(root: Path, videos: Iterable[VideoSample], _: CategorySet) -> None:
     """``anno_A/VIDEO/00000.png``, every frame. Expression 4 (k - 1) + a is what annotator a says of object k.
 
@@ -165,9 +176,8 @@ def write_ref_davis_results(root: Path, videos: Iterable[VideoSample], _: Catego
     for video in videos:
         objects: list[dict[str | None, int]] = [{} for _ in range(ANNOTATORS)]
         for number in video.expressions():
-            if not number.isdecimal():
-                raise InputError(f"{video.name}: expressions of Ref-DAVIS17 are 0, 1, 2 and so on, not {number!r}")
-            objects[int(number) % ANNOTATORS][number] = 1 + int(number) // ANNOTATORS
+            of_annotator = objects[annotator_of(video.name, number)]
+            of_annotator[number] = 1 + int(number) // ANNOTATORS
         for index, frame in enumerate(video.frames):
             prediction = video.annotation(index).segmentation
             for annotator, object_of in enumerate(objects):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained, load_tokenizer
 from maskstream.types import CategorySet, Frame, InputError, ObjectPrompt, Proposals
 
-from .pretrained import Pixels, folder_of_kind, load_pretrained, load_tokenizer
 from .text import wanted
 
 if TYPE_CHECKING:

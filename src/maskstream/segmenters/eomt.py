@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained, read_processor
 from maskstream.types import Frame, InputError
 
 from .label_spaces import label_space
-from .pretrained import Pixels, folder_of_kind, load_pretrained, read_processor
 from .queries import Answers, QueryFeatures, QuerySegmenter, QueryTask, one_size
 
 if TYPE_CHECKING:

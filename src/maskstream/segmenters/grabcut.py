@@ -42,15 +42,26 @@ class GrabCutSegmenter(PromptedSegmenter):
         super().__init__(size=size)
 
     def _segment(self, features: PromptedFeatures, prompts: Sequence[ObjectPrompt]) -> BoolMask:
-        hints = hints_of(features, prompts)
-        image = features.image_hwc.numpy()
-        if hints.mask is not None:
-            found = _refine(image, hints.mask, hints)
-        elif hints.box is not None:
-            found = _cut_in_box(image, hints.box, hints)
-        else:
-            found = _cut_around(image, _grow(image, hints.object, hints.background), hints)
-        return (found | hints.object) & ~hints.background
+        return grab_cut(features.image_hwc.numpy(), hints_of(features, prompts))
+
+
+def grab_cut(image_hw3: ByteArray, hints: Hints) -> BoolMask:
+    """The object that hints mean.
+
+    Args:
+        image_hw3: ``uint8[h, w, 3]``, RGB.
+        hints: at its size, of one object.
+
+    Returns:
+        ``bool[h, w]``.
+    """
+    if hints.mask is not None:
+        found = _refine(image_hw3, hints.mask, hints)
+    elif hints.box is not None:
+        found = _cut_in_box(image_hw3, hints.box, hints)
+    else:
+        found = _cut_around(image_hw3, _grow(image_hw3, hints.object, hints.background), hints)
+    return (found | hints.object) & ~hints.background
 
 
 # ------------------------------------------------------------------------- cuts
@@ -97,7 +108,9 @@ def _patch(image: ByteArray, seeds: BoolMask, wrong: BoolMask, barrier: BoolMask
     """
     depth = cv2.distanceTransform(wrong.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     away = cv2.distanceTransform((~seeds).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    within = wrong & (away <= 2 * float(depth[seeds].max()) + 4)
+    # What fills the picture has no outline, so its depth is endless.
+    reach = min(float(depth[seeds].max()), sum(wrong.shape))
+    within = wrong & (away <= 2 * reach + 4)
     rest = (wrong & ~within) | barrier
     if not rest.any():
         return within

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from maskstream.mask2former import use_fast_attention
+from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained, load_tokenizer
 from maskstream.types import Frame, InputError
 
 from .boxes import Boxes, chosen, finished
-from .pretrained import Pixels, folder_of_kind, load_pretrained, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import GroundingDinoForObjectDetection, PreTrainedTokenizerBase
@@ -146,5 +147,5 @@ def load_grounding_dino(name: str, *, device: torch.device | str = "cpu") -> Gro
     folder, _ = folder_of_kind(name, ("grounding-dino",), usual=USUAL)
     from transformers import GroundingDinoForObjectDetection
 
-    network = load_pretrained(GroundingDinoForObjectDetection, folder, device=device)
+    network = use_fast_attention(load_pretrained(GroundingDinoForObjectDetection, folder, device=device))
     return GroundingDino(network, load_tokenizer(folder), Pixels.of(folder))

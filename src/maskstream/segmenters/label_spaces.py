@@ -35,8 +35,8 @@ def label_space(
 ) -> CategorySet:
     """What a model's outputs mean; ids are the model's own.
 
-    The name is "coco-panoptic", "coco", "ade20k", "cityscapes" or one of the last two with "-things" where the names
-    are known, and "custom" otherwise.
+    The name is "coco-panoptic", "coco", "ade20k", "cityscapes", "synthetic", or one of the last three with "-things",
+    where the names are known, and "custom" otherwise.
 
     Args:
         names: of the model's configuration (``id2label``).
@@ -78,7 +78,9 @@ def shared_categories(source: CategorySet, wanted: CategorySet) -> dict[int, Cat
 
 @cache
 def _known() -> tuple[CategorySet, ...]:
-    from maskstream.datasets.classes import ADE20K, CITYSCAPES_VPS  # not at the top: it opens every dataset's module
+    # Not at the top: they open every dataset's module, and the world.
+    from maskstream.datasets.classes import ADE20K, CITYSCAPES_VPS
+    from maskstream.synthetic.scene import WORLD
 
     coco_things, coco_stuff = (
         [Category(n, text.strip(), is_thing) for n, text in enumerate(names.split(","))]
@@ -88,6 +90,7 @@ def _known() -> tuple[CategorySet, ...]:
     panoptic = (
         CategorySet("ade20k", ADE20K.categories),
         CategorySet("cityscapes", CITYSCAPES_VPS.categories),
+        WORLD,
     )
     return (
         CategorySet("coco-panoptic", tuple(coco)),

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from maskstream.pretrained import AND, parts_of, pretrained_folder, read_config
 from maskstream.types import ImageSegmenter, InputError
 
 from .boxes import Detector
-from .pretrained import AND, parts_of, pretrained_folder, read_config
 from .queries import QueryTask
 from .sam import load_sam
 
@@ -72,9 +72,18 @@ def load_segmenter(
         from .clipseg import load_clipseg
 
         return load_clipseg(name, device=device)
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+
+    if kind in MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES:
+        from .saliency import load_saliency
+
+        return load_saliency(name, device=device)
     if kind in ("grounding-dino", "owlv2"):
         raise InputError(f"{name} finds boxes, not masks: give a SAM for them too, as --segmenter {name}{AND}SAM")
-    raise InputError(f"{name} is a model of kind {kind}; segmenters are {', '.join(KINDS)}, or DETECTOR{AND}SAM")
+    raise InputError(
+        f"{name} is a model of kind {kind}; segmenters are {', '.join(KINDS)}, a network of saliency, or "
+        f"DETECTOR{AND}SAM"
+    )
 
 
 def _load_detector(name: str, device: torch.device | str) -> Detector:

@@ -5,22 +5,51 @@ picture ─► backbone ─► deformable pixel decoder ─► masked-attention 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
-from .pretrained import Pixels, folder_of_kind, load_pretrained
-from .queries import MaskClassificationSegmenter, QueryTask, pyramid_pixels
+from maskstream.mask2former import use_fast_attention
+from maskstream.mask2former.checkpoints import KINDS, USUAL
+from maskstream.mask2former.network import ClipMask2Former
+from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained
 
-KINDS = ("mask2former",)
-"""What ``model_type`` is called in their folders."""
+from .label_spaces import label_space
+from .queries import Answers, QuerySegmenter, QueryTask, pyramid_pixels
 
-USUAL = (
-    "facebook/mask2former-swin-tiny-coco-panoptic (the authors' code is MIT, and was CC BY-NC 4.0 at first: see the "
-    "model's page for its weights)"
-)
+if TYPE_CHECKING:
+    from transformers import Mask2FormerForUniversalSegmentation
 
 
-class Mask2FormerSegmenter(MaskClassificationSegmenter):
-    """An `ImageSegmenter` around a Mask2Former."""
+class Mask2FormerSegmenter(QuerySegmenter):
+    """An `ImageSegmenter` around a Mask2Former, whose pictures go through the query core as clips of one frame.
+
+    Args:
+        network: of `transformers`, for inference.
+        pixels: how it wants to see pictures.
+        task: what is proposed: "panoptic", "instance" or "semantic".
+        min_score: least score of a proposal; None: what suits the task.
+
+    Raises:
+        InputError: the network is of a kind that nobody published; see `ClipMask2Former`.
+    """
+
+    def __init__(
+        self,
+        network: Mask2FormerForUniversalSegmentation,
+        pixels: Pixels,
+        *,
+        task: QueryTask = "panoptic",
+        min_score: float | None = None,
+    ) -> None:
+        space = label_space(network.config.id2label)
+        super().__init__(pixels, space, task=task, min_score=min_score, device=network.device)
+        self.network = ClipMask2Former(network, time_code=False)
+
+    def _answers(self, pixels_b3hw: Tensor) -> Answers:
+        (found,) = self.network.decode(self.network.features(pixels_b3hw[:, None]))
+        return Answers(found.classes_bqc, found.masks_bqthw[:, :, 0], found.queries_bqc)
 
 
 def load_mask2former(
@@ -48,6 +77,6 @@ def load_mask2former(
     folder, _ = folder_of_kind(name, KINDS, usual=USUAL)
     from transformers import Mask2FormerForUniversalSegmentation
 
-    network = load_pretrained(Mask2FormerForUniversalSegmentation, folder, device=device)
+    network = use_fast_attention(load_pretrained(Mask2FormerForUniversalSegmentation, folder, device=device))
     pixels = pyramid_pixels(Pixels.of(folder), short_side)
     return Mask2FormerSegmenter(network, pixels, task=task, min_score=min_score)

@@ -5,10 +5,18 @@ picture ─► backbone ─► pixel decoder ─► transformer decoder ─► a
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from .pretrained import Pixels, folder_of_kind, load_pretrained
-from .queries import MaskClassificationSegmenter, QueryTask, pyramid_pixels
+import torch
+from torch import Tensor
+
+from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained
+
+from .label_spaces import label_space
+from .queries import Answers, QuerySegmenter, QueryTask, pyramid_pixels
+
+if TYPE_CHECKING:
+    from transformers import MaskFormerForInstanceSegmentation
 
 KINDS = ("maskformer",)
 """What ``model_type`` is called in their folders."""
@@ -16,8 +24,33 @@ KINDS = ("maskformer",)
 USUAL = "facebook/maskformer-swin-tiny-coco (the authors' code is CC BY-NC 4.0: see the model's page for its weights)"
 
 
-class MaskFormerSegmenter(MaskClassificationSegmenter):
-    """An `ImageSegmenter` around a MaskFormer."""
+class MaskFormerSegmenter(QuerySegmenter):
+    """An `ImageSegmenter` around a MaskFormer.
+
+    Args:
+        network: of `transformers`, for inference.
+        pixels: how it wants to see pictures.
+        task: what is proposed: "panoptic", "instance" or "semantic".
+        min_score: least score of a proposal; None: what suits the task.
+    """
+
+    def __init__(
+        self,
+        network: MaskFormerForInstanceSegmentation,
+        pixels: Pixels,
+        *,
+        task: QueryTask = "panoptic",
+        min_score: float | None = None,
+    ) -> None:
+        space = label_space(network.config.id2label)
+        super().__init__(pixels, space, task=task, min_score=min_score, device=network.device)
+        self.network = network
+
+    def _answers(self, pixels_b3hw: Tensor) -> Answers:
+        found = self.network(pixels_b3hw)
+        return Answers(
+            found.class_queries_logits, found.masks_queries_logits, found.transformer_decoder_last_hidden_state
+        )
 
 
 def load_maskformer(

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from maskstream.mask2former import use_fast_attention
+from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained, load_tokenizer, read_processor
 from maskstream.types import CategorySet
 
 from .label_spaces import label_space
-from .pretrained import Pixels, folder_of_kind, load_pretrained, load_tokenizer, read_processor
 from .queries import Answers, QuerySegmenter, QueryTask, pyramid_pixels
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def load_oneformer(
     folder, _ = folder_of_kind(name, KINDS, usual=USUAL)
     from transformers import OneFormerForUniversalSegmentation
 
-    network = load_pretrained(OneFormerForUniversalSegmentation, folder, device=device)
+    network = use_fast_attention(load_pretrained(OneFormerForUniversalSegmentation, folder, device=device))
     return OneFormerSegmenter(
         network,
         pyramid_pixels(Pixels.of(folder), short_side),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained, load_tokenizer
 from maskstream.types import Frame, InputError
 
 from .boxes import Boxes, chosen, finished
-from .pretrained import Pixels, folder_of_kind, load_pretrained, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import Owlv2ForObjectDetection, PreTrainedTokenizerBase

@@ -5,29 +5,36 @@
                 instance: each query by itself, masks may overlap                                   ─┼─► proposals
                 semantic: every pixel to the class that all queries together are surest of          ─┘
 
-All three are the published inference of MaskFormer (§3.4, A.1) and Mask2Former (Cheng et al., CVPR 2022). Masks are
-brought to the size of the network's input first, what was padded is cut off, and the rest is brought to the size of
-the source.
+All three are the published inference of MaskFormer (§3.4, A.1) and Mask2Former (Cheng et al., CVPR 2022): that of
+`maskstream.mask2former.postprocess`, for a clip of one frame.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from maskstream.mask2former.postprocess import (
+    MIN_VISIBLE,
+    FrameSizes,
+    by_score,
+    class_values,
+    instances,
+    panoptic,
+    surest_class,
+)
+from maskstream.pretrained import Pixels
 from maskstream.types import Category, CategorySet, Frame, InputError, ObjectPrompt, Proposals, resize_masks
 
-from .label_spaces import label_space, shared_categories
-from .pretrained import Pixels
+from .label_spaces import shared_categories
 
 if TYPE_CHECKING:
-    from transformers import Mask2FormerForUniversalSegmentation, MaskFormerForInstanceSegmentation
+    pass
 
 NETWORK_STRIDE = 32
 """Pictures are padded to multiples of it for networks of four strided stages, as their authors do."""
@@ -39,12 +46,6 @@ QueryTask = Literal["panoptic", "instance", "semantic"]
 
 MIN_SCORES: dict[str, float] = {"panoptic": 0.8, "instance": 0.5, "semantic": 0.0}
 """Least scores of proposals, where the caller does not say."""
-
-MIN_VISIBLE = 0.8
-"""A panoptic segment that keeps less than this share of its mask, the rest being others', is dropped."""
-
-_AT_ONCE = 16
-"""Masks that are brought to the size of the source at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +84,11 @@ class QueryFeatures:
     starts: tuple[int, ...]
     content_hw: tuple[int, int]
     size_hw: tuple[int, int]
+
+    @property
+    def sizes(self) -> FrameSizes:
+        """Of the picture, where it is seen through one window."""
+        return FrameSizes(self.size_hw, self.content_hw, self.window_hw)
 
 
 class QuerySegmenter(ABC):
@@ -180,35 +186,6 @@ class QuerySegmenter(ABC):
         return found if exclude is None else _outside(found, exclude)
 
 
-class MaskClassificationSegmenter(QuerySegmenter):
-    """A `QuerySegmenter` around a network whose outputs are named as those of MaskFormer.
-
-    Args:
-        network: for inference.
-        pixels: how it wants to see pictures.
-        task: what is proposed: "panoptic", "instance" or "semantic".
-        min_score: least score of a proposal; None: what suits the task.
-    """
-
-    def __init__(
-        self,
-        network: MaskFormerForInstanceSegmentation | Mask2FormerForUniversalSegmentation,
-        pixels: Pixels,
-        *,
-        task: QueryTask = "panoptic",
-        min_score: float | None = None,
-    ) -> None:
-        space = label_space(network.config.id2label)
-        super().__init__(pixels, space, task=task, min_score=min_score, device=network.device)
-        self.network = network
-
-    def _answers(self, pixels_b3hw: Tensor) -> Answers:
-        found = self.network(pixels_b3hw)
-        return Answers(
-            found.class_queries_logits, found.masks_queries_logits, found.transformer_decoder_last_hidden_state
-        )
-
-
 def pyramid_pixels(pixels: Pixels, short_side: int | None) -> Pixels:
     """How a network with a pyramid of features is to see pictures.
 
@@ -256,36 +233,16 @@ def panoptic_proposals(
         min_score: class score that a query must exceed.
         min_visible: least area won, as a share of the query's own mask.
     """
-    scores_q, labels_q = features.classes_wqc[0].float().softmax(-1).max(-1)
-    queries = _by_score(scores_q, (labels_q < len(space)) & (scores_q > min_score))
-    best_hw = torch.zeros(features.size_hw, device=scores_q.device)
-    owner_hw = torch.full(features.size_hw, -1, device=scores_q.device)
-    masks: list[Tensor] = []
-    for first, logits_nhw in _logits_at_source(features, queries):
-        probability_nhw = logits_nhw.sigmoid()
-        masks += (probability_nhw >= 0.5).unbind()
-        weights_n = scores_q[queries[first : first + len(logits_nhw)]]
-        value_hw, winner_hw = (weights_n[:, None, None] * probability_nhw).max(0)
-        wins = value_hw > best_hw
-        best_hw = torch.where(wins, value_hw, best_hw)
-        owner_hw = torch.where(wins, winner_hw + first, owner_hw)
-    regions: list[Tensor] = []
-    chosen: list[int] = []
-    stuff: dict[int, int] = {}
-    for n, query in enumerate(queries.tolist()):
-        won = owner_hw == n
-        region = won & masks[n]
-        if not region.any() or won.sum() < min_visible * masks[n].sum():
-            continue
-        label = int(labels_q[query])
-        if label in stuff:
-            regions[stuff[label]] = regions[stuff[label]] | region
-            continue
-        if space.categories[label].is_thing is False:
-            stuff[label] = len(regions)
-        regions.append(region)
-        chosen.append(query)
-    return _proposals(features, space, regions, chosen, labels_q[chosen], scores_q[chosen])
+    found = panoptic(
+        features.classes_wqc[0],
+        features.masks_wqhw[0][:, None],
+        features.sizes,
+        stuff_k=torch.tensor([category.is_thing is False for category in space.categories]),
+        min_score=min_score,
+        min_visible=min_visible,
+    )
+    regions = [found.segments_thw[0] == n for n in range(1, 1 + len(found.queries_s))]
+    return _proposals(features, space, regions, found.queries_s.tolist(), found.classes_s, found.scores_s)
 
 
 def instance_proposals(features: QueryFeatures, space: CategorySet, min_score: float) -> Proposals:
@@ -299,32 +256,15 @@ def instance_proposals(features: QueryFeatures, space: CategorySet, min_score: f
         space: what the classes mean; its stuff is left out.
         min_score: least score.
     """
-    scores_qc = features.classes_wqc[0].float().softmax(-1)[:, :-1]
-    count, classes = scores_qc.shape
-    scores_k, flat_k = scores_qc.flatten().topk(min(count, scores_qc.numel()))
-    is_thing_c = torch.tensor([c.is_thing is not False for c in space.categories], device=scores_k.device)
-    # A mask's mean probability is at most 1: what its class alone rules out need not be brought to full size.
-    possible = is_thing_c[flat_k % classes] & (scores_k >= min_score)
-    scores_k, flat_k = scores_k[possible], flat_k[possible]
-    queries_k, labels_k = flat_k // classes, flat_k % classes
-    masks: list[Tensor] = []
-    final_k = torch.zeros_like(scores_k)
-    for first, logits_nhw in _logits_at_source(features, queries_k):
-        masks_nhw = logits_nhw > 0
-        area_n = masks_nhw.sum((1, 2))
-        inside_n = (logits_nhw.sigmoid() * masks_nhw).sum((1, 2)) / area_n.clamp_min(1)
-        part = slice(first, first + len(logits_nhw))
-        final_k[part] = torch.where(area_n > 0, scores_k[part] * inside_n, -1)
-        masks += masks_nhw.unbind()
-    order_k = _by_score(final_k, (final_k >= min_score) & (final_k >= 0))
-    return _proposals(
-        features,
-        space,
-        [masks[n] for n in order_k.tolist()],
-        queries_k[order_k].tolist(),
-        labels_k[order_k],
-        final_k[order_k],
+    found = instances(
+        features.classes_wqc[0],
+        features.masks_wqhw[0][:, None],
+        features.sizes,
+        things_k=torch.tensor([c.is_thing is not False for c in space.categories], device=features.classes_wqc.device),
+        min_score=min_score,
     )
+    regions = found.masks_nthw[:, 0].unbind()
+    return _proposals(features, space, regions, found.queries_n.tolist(), found.classes_n, found.scores_n)
 
 
 def semantic_proposals(features: QueryFeatures, space: CategorySet, min_score: float) -> Proposals:
@@ -337,18 +277,11 @@ def semantic_proposals(features: QueryFeatures, space: CategorySet, min_score: f
         space: what the classes mean.
         min_score: least score of a region.
     """
-    values_chw = _class_values(features)
-    best_hw = torch.full(features.size_hw, -1.0, device=values_chw.device)
-    labels_hw = torch.zeros(features.size_hw, dtype=torch.long, device=values_chw.device)
-    for first in range(0, len(values_chw), _AT_ONCE):
-        value_hw, label_hw = _resized(values_chw[first : first + _AT_ONCE], features.size_hw).max(0)
-        wins = value_hw > best_hw
-        best_hw = torch.where(wins, value_hw, best_hw)
-        labels_hw = torch.where(wins, label_hw + first, labels_hw)
+    labels_hw, best_hw = surest_class(_class_values(features), features.size_hw)
     labels = torch.bincount(labels_hw.flatten()).nonzero()[:, 0]
     regions = [labels_hw == label for label in labels]
     scores = torch.stack([best_hw[region].mean().clamp(0, 1) for region in regions])
-    order = _by_score(scores, scores >= min_score)
+    order = by_score(scores, scores >= min_score)
     return _proposals(features, space, [regions[n] for n in order.tolist()], None, labels[order], scores[order])
 
 
@@ -361,37 +294,14 @@ def _class_values(features: QueryFeatures) -> Tensor:
     classes = features.classes_wqc.shape[2] - 1
     total_chw = features.masks_wqhw.new_zeros((classes, height, width), dtype=torch.float32)
     seen_hw = total_chw.new_zeros((height, width))
-    for start, classes_qc, masks_qhw in zip(
-        features.starts, features.classes_wqc.float(), features.masks_wqhw.float(), strict=True
-    ):
-        probability_qhw = _resized(masks_qhw, features.window_hw).sigmoid()
-        values_chw = torch.einsum("qc,qhw->chw", classes_qc.softmax(-1)[:, :-1], probability_qhw)
+    for start, classes_qc, masks_qhw in zip(features.starts, features.classes_wqc, features.masks_wqhw, strict=True):
+        values_chw = class_values(classes_qc, masks_qhw, features.window_hw)
         top, left = (start, 0) if height > width else (0, start)
         values_chw = values_chw[:, : height - top, : width - left]
         rows, columns = slice(top, top + values_chw.shape[1]), slice(left, left + values_chw.shape[2])
         total_chw[:, rows, columns] += values_chw
         seen_hw[rows, columns] += 1
     return total_chw / seen_hw
-
-
-def _logits_at_source(features: QueryFeatures, queries: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Mask logits ``float[n, H, W]`` of some queries, a few at a time, each time with the position of the first."""
-    height, width = features.content_hw
-    for first in range(0, len(queries), _AT_ONCE):
-        logits_nhw = features.masks_wqhw[0][queries[first : first + _AT_ONCE]].float()
-        content_nhw = _resized(logits_nhw, features.window_hw)[:, :height, :width]
-        yield first, _resized(content_nhw, features.size_hw)
-
-
-def _resized(values_nhw: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Bilinear without averaging where it shrinks, as published."""
-    return F.interpolate(values_nhw[None], size_hw, mode="bilinear", align_corners=False)[0]
-
-
-def _by_score(scores_n: Tensor, wanted_n: Tensor) -> Tensor:
-    """Positions of those that are wanted, the highest score first; of equal ones the first."""
-    order = scores_n.argsort(descending=True, stable=True)
-    return order[wanted_n[order]]
 
 
 def _proposals(

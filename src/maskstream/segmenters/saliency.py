@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from maskstream.pretrained import Pixels, load_pretrained, pretrained_folder, read_config
 from maskstream.types import CategorySet, Frame, InputError, ObjectPrompt, Proposals
-
-from .pretrained import Pixels, load_pretrained, pretrained_folder, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,6 +37,7 @@ class SoftSegmenter:
     """
 
     context = 0
+    salient = True
 
     def __init__(
         self, function: Callable[[NDArray[np.uint8]], NDArray[np.floating]], *, min_score: float = 0.5

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained
 from maskstream.types import (
     BoxPrompt,
     CategorySet,
@@ -34,7 +35,6 @@ from maskstream.types import (
 )
 
 from .boxes import box_nms
-from .pretrained import Pixels, folder_of_kind, load_pretrained
 from .prompted import given_mask, grouped, last_given
 
 if TYPE_CHECKING:

@@ -71,7 +71,7 @@ class Trained:
 
     Attributes:
         model: its weights and buffers.
-        optimiser: of all its parameters, in their order.
+        optimiser: of its parameters.
         ema: the average of its weights, if there is one.
         scaler: of fp16, if there is one.
     """
@@ -113,8 +113,10 @@ class Trained:
             raise InputError(f"{where} is of another model: {' '.join(str(error).split())}") from error
         state = self.optimiser.state_dict()
         state["state"] = {}
-        for number, (name, _) in enumerate(self.model.named_parameters()):
-            if kept := _under(f"optimiser/{name}/", checkpoint.tensors):
+        name_of = {parameter: name for name, parameter in self.model.named_parameters()}
+        optimised = (parameter for group in self.optimiser.param_groups for parameter in group["params"])
+        for number, parameter in enumerate(optimised):
+            if kept := _under(f"optimiser/{name_of[parameter]}/", checkpoint.tensors):
                 state["state"][number] = kept
         self.optimiser.load_state_dict(state)
         scaler = checkpoint.numbers.get("scaler")

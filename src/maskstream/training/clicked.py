@@ -1,14 +1,16 @@
 """Training of the click network: pictures with one object, clicked by somebody who sees the network's mistakes.
 
     picture ─► object ─► a click, a box or a scribble ─► network ─► the largest mistake ─► a click ─► network … ─► loss
+                                                └► GrabCut ─┘
 
-RITM (Sofiiuk et al., ICIP 2022): the rounds before the last are made by the network itself, without gradient.
+RITM (Sofiiuk et al., ICIP 2022): the rounds before the last are made by the network itself, without gradient. As
+GrabCut's cut is what the network is given to mend later, many samples begin with it; worker processes make it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,12 +20,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from maskstream.segmenters.click import ClickNetwork, click_inputs
+from maskstream.segmenters.click import ClickNetwork, click_inputs, clicked_mask
+from maskstream.segmenters.grabcut import grab_cut
 from maskstream.segmenters.prompted import Hints
 
 from .augmentation import STRONG_JITTER, LargeScaleJitter
 from .clips import Clip
-from .sampling import Source
+from .sampling import Choice, Source
 
 BoolMask = NDArray[np.bool_]
 
@@ -35,6 +38,8 @@ MOST_ROUNDS = 4
 
 _KINDS = ("click", "box", "scribble")
 _CHANCES = (0.7, 0.2, 0.1)
+_CUT = 0.5
+"""Share of samples that begin with GrabCut's cut; the others with nothing."""
 _CLICKS = 5
 """Of the validation."""
 
@@ -46,16 +51,18 @@ class ClickBatch:
     Attributes:
         pictures_bhw3: ``uint8[B, H, W, 3]``, RGB.
         masks_bhw: ``bool[B, H, W]``.
+        cuts_bhw: ``bool[B, H, W]``, what GrabCut makes of the first hint; nothing where a sample begins without.
         number_b: ``int64[B]``, of the samples.
     """
 
     pictures_bhw3: Tensor
     masks_bhw: Tensor
+    cuts_bhw: Tensor
     number_b: Tensor
 
     def to(self, device: torch.device | str) -> ClickBatch:
         """The same on another device."""
-        return ClickBatch(self.pictures_bhw3.to(device), self.masks_bhw.to(device), self.number_b.to(device))
+        return ClickBatch(*(getattr(self, name).to(device) for name in self.__slots__))
 
 
 class ClickedPictures(torch.utils.data.Dataset[ClickBatch]):
@@ -67,26 +74,29 @@ class ClickedPictures(torch.utils.data.Dataset[ClickBatch]):
     """
 
     def __init__(self, sources: Sequence[tuple[Source, float]], *, seed: int) -> None:
-        self._sources = [source for source, _ in sources]
-        weights = np.array([weight for _, weight in sources])
-        self._chances = weights / weights.sum()
+        self._sources = Choice(sources)
         self._seed = seed
 
     def __getitem__(self, number: int) -> ClickBatch:
         """A batch of one picture; one without an object is tried again."""
         rng = np.random.default_rng([self._seed, number])
         while True:
-            source = self._sources[int(rng.choice(len(self._sources), p=self._chances))]
-            clip = source.clip(number, progress=0.0, rng=rng)
+            clip = self._sources.draw(rng).clip(number, progress=0.0, rng=rng)
             ids = np.unique(clip.labels_thw[0])[1:]
             if len(ids):
-                mask = clip.labels_thw[0] == rng.choice(ids)
-                return _batch(clip, mask)
+                return _batch(clip, clip.labels_thw[0] == rng.choice(ids), with_cut=rng.random() < _CUT)
 
 
-def _batch(clip: Clip, mask: BoolMask) -> ClickBatch:
-    picture = torch.from_numpy(np.ascontiguousarray(clip.frames_thw3[0]))
-    return ClickBatch(picture[None], torch.from_numpy(mask)[None], torch.tensor([clip.number]))
+def _batch(clip: Clip, mask: BoolMask, *, with_cut: bool) -> ClickBatch:
+    picture = np.ascontiguousarray(clip.frames_thw3[0])
+    cut = grab_cut(picture, _clicker(mask, clip.number).begin()) if with_cut else np.zeros_like(mask)
+    picture_hw3, mask_hw, cut_hw = (torch.from_numpy(array) for array in (picture, mask, cut))
+    return ClickBatch(picture_hw3[None], mask_hw[None], cut_hw[None], torch.tensor([clip.number]))
+
+
+def _clicker(mask: BoolMask, number: int) -> Clicker:
+    """Who clicks in a sample: the same for whoever makes the sample and for whoever learns from it."""
+    return Clicker(mask, np.random.default_rng([number, 1]))
 
 
 def stacked_pictures(batches: Sequence[ClickBatch]) -> ClickBatch:
@@ -107,16 +117,18 @@ class PairClips:
 
     def __init__(self, folder: Path, *, size: int) -> None:
         from maskstream.synthetic.cutouts import pairs_in
-        from maskstream.video.images import read_image
 
-        pairs = [(picture, mask) for picture, mask in pairs_in(folder) if "-shape" not in picture.name]
-        self._pairs = [(read_image(picture), read_image(mask).max(axis=2) > 127) for picture, mask in pairs]
+        self._pairs = [(picture, mask) for picture, mask in pairs_in(folder) if "-shape" not in picture.name]
         self._augment = LargeScaleJitter(size=size, scale=(0.8, 2.5))
 
     def clip(self, number: int, *, progress: float, rng: np.random.Generator) -> Clip:
         """A pair, cut and scaled by chance."""
+        from maskstream.video.images import read_image
+
         del progress
-        picture, mask = self._pairs[int(rng.integers(len(self._pairs)))]
+        # Read anew each time: that is fast, and thousands of pairs fill gigabytes.
+        paths = self._pairs[int(rng.integers(len(self._pairs)))]
+        picture, mask = read_image(paths[0]), read_image(paths[1]).max(axis=2) > 127
         clip = STRONG_JITTER(self._augment(Clip(picture[None], mask[None].astype(np.int32), number), rng), rng)
         enough = clip.labels_thw.mean() > _LEAST_AREA
         return clip if enough else Clip(clip.frames_thw3, np.zeros_like(clip.labels_thw), number)
@@ -218,10 +230,9 @@ class ClickLearner(nn.Module):
             ``loss``, to be differentiated, and its parts ``ce`` and ``dice``.
         """
         rounds = int(np.random.default_rng([seed, iteration]).integers(1, MOST_ROUNDS + 1))
-        masks = batch.masks_bhw.cpu().numpy()
-        chances = [np.random.default_rng([seed, int(number), 1]) for number in batch.number_b]
-        clickers = [Clicker(mask, rng) for mask, rng in zip(masks, chances, strict=True)]
-        hints = [clicker.begin() for clicker in clickers]
+        masks, cuts = batch.masks_bhw.cpu().numpy(), batch.cuts_bhw.cpu().numpy()
+        clickers = [_clicker(mask, int(number)) for mask, number in zip(masks, batch.number_b, strict=True)]
+        hints = [replace(clicker.begin(), mask=cut) for clicker, cut in zip(clickers, cuts, strict=True)]
         was_training = self.training
         self.eval()
         for _ in range(rounds - 1):
@@ -243,28 +254,29 @@ class ClickLearner(nn.Module):
         inputs = np.stack([click_inputs(picture, hint) for picture, hint in zip(pictures, hints, strict=True)])
         return torch.from_numpy(inputs).to(batch.pictures_bhw3.device)
 
-    def rounds(self, batch: ClickBatch, clicks: int) -> list[Tensor]:
-        """What is found after each click in the middle of the largest mistake, ``bool[B, H, W]``."""
+    def rounds(self, batch: ClickBatch, clicks: int) -> NDArray[np.bool_]:
+        """What network and GrabCut find after each click in the middle of the largest mistake, ``bool[K, B, H, W]``."""
         was_training = self.training
         self.eval()
-        rng = np.random.default_rng(0)
-        clickers = [Clicker(mask, rng, exact=True) for mask in batch.masks_bhw.cpu().numpy()]
-        hints, found_k = [clicker.begin() for clicker in clickers], []
-        with torch.no_grad():
+        found_bkhw = []
+        for picture, truth in zip(batch.pictures_bhw3.cpu().numpy(), batch.masks_bhw.cpu().numpy(), strict=True):
+            clicker = Clicker(truth, np.random.default_rng(0), exact=True)
+            hints, found_khw = clicker.begin(), []
             for _ in range(clicks):
-                found_k.append(self.network(self._inputs(batch, hints)) > 0)
-                found = found_k[-1].cpu().numpy()
-                hints = [clicker.correct(one) for clicker, one in zip(clickers, found, strict=True)]
+                found_khw.append(clicked_mask(self.network, picture, hints))
+                hints = clicker.correct(found_khw[-1])
+            found_bkhw.append(found_khw)
         self.train(was_training)
-        return found_k
+        found_kbhw: NDArray[np.bool_] = np.array(found_bkhw).swapaxes(0, 1)
+        return found_kbhw
 
     def validate(self) -> dict[str, float]:
         """Intersection over union after 1, 3 and 5 clicks on pictures that are not trained on, means."""
         scores: dict[str, list[float]] = {"iou_1": [], "iou_3": [], "iou_5": []}
         for batch in self.validation:
-            found_k = self.rounds(batch, _CLICKS)
+            found_kbhw, truth = self.rounds(batch, _CLICKS), batch.masks_bhw.cpu().numpy()
             for name, values in scores.items():
-                found, truth = found_k[int(name[-1]) - 1], batch.masks_bhw
+                found = found_kbhw[int(name[-1]) - 1]
                 values.extend(((found & truth).sum((1, 2)) / (found | truth).sum((1, 2))).tolist())
         return {name: float(np.mean(values)) for name, values in scores.items() if values}
 
@@ -274,8 +286,8 @@ class ClickLearner(nn.Module):
         Returns:
             ``uint8[4 · H, B · W, 3]``, RGB.
         """
-        found_k = self.rounds(batch, 3)
+        found_kbhw = self.rounds(batch, 3)
         pictures = batch.pictures_bhw3.cpu().numpy()
-        maps = (batch.masks_bhw, found_k[0], found_k[2])
-        rows = [pictures, *(np.where(map_bhw.cpu().numpy()[..., None], pictures, pictures // 4) for map_bhw in maps)]
+        maps = (batch.masks_bhw.cpu().numpy(), found_kbhw[0], found_kbhw[2])
+        rows = [pictures, *(np.where(map_bhw[..., None], pictures, pictures // 4) for map_bhw in maps)]
         return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])

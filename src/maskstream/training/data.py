@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -17,9 +17,11 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset
 
 from maskstream.segmenters.motion_network import MotionConfig
-from maskstream.types import InputError, VideoSample
+from maskstream.synthetic.scene import WORLD
+from maskstream.types import CategorySet, InputError, VideoSample
 
 from .augmentation import Aggressive, CopyPaste, LargeScaleJitter, Stable, Static
+from .backbone import CropBatch, ThingCrops, stacked_crops
 from .clicked import ClickBatch, ClickedPictures, PairClips, stacked_pictures
 from .clips import Clip, ClipBatch, collate
 from .moving import FilmedPictures, MotionBatch, MovingPictures, stacked
@@ -29,6 +31,10 @@ from .recipe import Augmentation as AugmentationName
 from .rendered import RenderedClips
 from .sampling import Augmentation, GapSchedule, ImageClips, Mixture, Source, VideoClips, some_of
 from .signals import ignore_stop_signals
+from .tubes import AnnotatedTubes, RenderedTubes, TubeBatch, Tubes, TubeSource, stacked_tubes
+
+if TYPE_CHECKING:
+    from maskstream.datasets import Dataset as LabelledDataset
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -37,7 +43,6 @@ _AUGMENTATIONS: dict[AugmentationName, Callable[[int], Augmentation]] = {
     "stable": lambda size: Stable(size=size),
     "aggressive": lambda size: Aggressive(size=size),
     "static": lambda size: Static(size=size),
-    "large-scale": lambda size: LargeScaleJitter(size=size),
 }
 
 
@@ -67,6 +72,12 @@ def motion_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iter
 def click_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iterator[ClickBatch]:
     """The same for networks that are clicked; made by worker processes."""
     loader = _loader(recipe, accelerator, start, clicked_pictures(recipe), stacked_pictures)
+    return (batch.to(accelerator.device) for batch in loader)
+
+
+def tube_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iterator[TubeBatch]:
+    """The same for the query core; made by worker processes."""
+    loader = _loader(recipe, accelerator, start, tubes(recipe), stacked_tubes)
     return (batch.to(accelerator.device) for batch in loader)
 
 
@@ -108,6 +119,63 @@ def clicked_pictures(recipe: Recipe) -> ClickedPictures:
         else:
             sources.append(_opened(of_one_frame, source))
     return ClickedPictures(sources, seed=recipe.train.seed)
+
+
+def thing_crops(recipe: Recipe) -> ThingCrops:
+    """The things of a recipe's pictures, in squares of a quarter of their area.
+
+    Raises:
+        InputError: there are other sources than rendered scenes.
+    """
+    other = next((source.name for source in recipe.data.sources if source.name != SYNTHETIC), None)
+    if other is not None:
+        raise InputError(f"there is no source {other!r} of things: {SYNTHETIC}")
+    sources = [(_rendered(recipe, source), _weight(source)) for source in recipe.data.sources]
+    return ThingCrops(sources, size=recipe.data.size // 2, seed=recipe.train.seed)
+
+
+def crop_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iterator[CropBatch]:
+    """The same for backbones; made by worker processes."""
+    loader = _loader(recipe, accelerator, start, thing_crops(recipe), stacked_crops)
+    return (batch.to(accelerator.device) for batch in loader)
+
+
+def tubes(recipe: Recipe) -> Tubes:
+    """The clips of a recipe, with everything in them: of rendered scenes, or of data sets.
+
+    Raises:
+        InputError: a source is missing, or has nothing to train on.
+    """
+    sources: list[tuple[TubeSource, float]] = []
+    for source in recipe.data.sources:
+        if source.name == SYNTHETIC:
+            sources.append((RenderedTubes(_rendered(recipe, source)), _weight(source)))
+            continue
+        opened = _dataset(recipe, source)
+        videos = some_of(opened.videos, source.fraction, seed=recipe.train.seed)
+        augment = _augmentation(recipe, source)
+        made = AnnotatedTubes(videos, opened.categories, frames=recipe.task.frames, augment=augment)
+        sources.append((made, float(len(made)) if source.weight is None else source.weight))
+    return Tubes(sources, seed=recipe.train.seed)
+
+
+def tube_classes(recipe: Recipe) -> CategorySet:
+    """What the clips of a recipe show, all of one label space.
+
+    Raises:
+        InputError: its sources have several.
+    """
+    spaces = {
+        source.key: WORLD if source.name == SYNTHETIC else _dataset(recipe, source).categories
+        for source in recipe.data.sources
+    }
+    (first, space), *others = spaces.items()
+    for key, other in others:
+        if other.names != space.names:
+            raise InputError(
+                f"{first} and {key} have other categories: the query core learns one label space at a time"
+            )
+    return space
 
 
 def moving_pictures(recipe: Recipe, gaps: Sequence[int]) -> MovingPictures:
@@ -240,7 +308,7 @@ def _opened(recipe: Recipe, source: SourceRecipe) -> tuple[Source, float]:
     fraction = source.fraction if recipe.data.fraction is None else recipe.data.fraction
     videos = some_of(_videos(recipe, source), fraction, seed=recipe.train.seed)
     name = recipe.data.augmentation or source.augmentation
-    augment, length = _AUGMENTATIONS[name](recipe.data.size), recipe.task.frames
+    augment, length = _augmentation(recipe, source), recipe.task.frames
     clips: ImageClips | VideoClips
     if name == "static" or len(videos[0]) == 1:
         clips = ImageClips(videos, length=length, augment=augment)
@@ -249,6 +317,13 @@ def _opened(recipe: Recipe, source: SourceRecipe) -> tuple[Source, float]:
     if source.weight is None:
         weight = float(len(clips) * (1 if source.repeat is None else source.repeat))
     return (_Pasted(clips, source.copy_paste) if source.copy_paste else clips), weight
+
+
+def _augmentation(recipe: Recipe, source: SourceRecipe) -> Augmentation:
+    name = recipe.data.augmentation or source.augmentation
+    if name == "large-scale":
+        return LargeScaleJitter(size=recipe.data.size, scale=source.scale)
+    return _AUGMENTATIONS[name](recipe.data.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,12 +358,12 @@ def _videos(recipe: Recipe, source: SourceRecipe) -> Sequence[VideoSample]:
         InputError: nobody said where it is, it is not there, or it is empty.
     """
     # Readers of data sets are imported for those who have some: they bring more along than training needs.
-    from maskstream.datasets import DATASETS, open_dataset
+    from maskstream.datasets import DATASETS
     from maskstream.datasets.synthetic import is_synthetic
 
     root = None if is_synthetic(source.name) else _root(recipe, source)
     if source.name in DATASETS or is_synthetic(source.name):
-        videos = open_dataset(source.name, root, split=source.split).videos
+        videos = _dataset(recipe, source).videos
     else:
         from maskstream.conversion import FORMATS
 
@@ -301,3 +376,16 @@ def _videos(recipe: Recipe, source: SourceRecipe) -> Sequence[VideoSample]:
     if not len(videos):
         raise InputError(f"{source.key} in {root} has no video")
     return videos
+
+
+def _dataset(recipe: Recipe, source: SourceRecipe) -> LabelledDataset:
+    """The data set of a source.
+
+    Raises:
+        InputError: there is no such data set, nobody said where it is, or it is not there.
+    """
+    from maskstream.datasets import open_dataset
+    from maskstream.datasets.synthetic import is_synthetic
+
+    root = None if is_synthetic(source.name) else _root(recipe, source)
+    return open_dataset(source.name, root, split=source.split)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -59,6 +59,15 @@ class Learner(Protocol[B_contra]):
 
     def strip(self, batch: B_contra) -> NDArray[np.uint8]:
         """A picture of what it finds in a batch, ``uint8[H, W, 3]`` RGB."""
+        ...
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A learner not all of whose parameters are trained alike."""
+
+    def parameter_groups(self, plan: TrainRecipe) -> list[dict[str, Any]]:
+        """Groups as optimisers of torch take them; ``lr_scale`` is what the learning rate is multiplied by."""
         ...
 
 
@@ -172,7 +181,8 @@ class _Run(Generic[B]):
         self._plan = plan
         self._accelerator = accelerator
         self.module = cast(nn.Module, learner).to(accelerator.device)
-        optimiser = AdamW(self.module.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
+        groups = learner.parameter_groups(plan) if isinstance(learner, Grouped) else self.module.parameters()
+        optimiser = AdamW(groups, lr=plan.lr, weight_decay=plan.weight_decay)
         self._ema = None if plan.ema is None else _average(self.module, plan.ema)
         self._trained = Trained(self.module, optimiser, self._ema, accelerator.scaler)
         self.best = cast(Learner[B], self.module if self._ema is None else self._ema.module)
@@ -197,7 +207,7 @@ class _Run(Generic[B]):
         plan, accelerator, parts = self._plan, self._accelerator, self._plan.accumulate
         torch.manual_seed(mixed(plan.seed, iteration))
         for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(plan, iteration)
+            group["lr"] = group.get("lr_scale", 1.0) * learning_rate(plan, iteration)
         losses: dict[str, Tensor] = {}
         for part in range(parts):
             batch = next(source)

@@ -16,7 +16,6 @@ from maskstream.types import InputError
 
 from .strict import (
     AtLeastThree,
-    AtLeastTwo,
     Count,
     Fraction,
     Natural,
@@ -45,17 +44,18 @@ class ModelRecipe:
     """What is trained.
 
     Attributes:
-        family: of the model.
-        size: of the propagation network; None: that of the weights it starts from.
+        family: of the model; "core" is the query core, `maskstream.mask2former`, and "backbone" its backbone alone.
+        size: of the propagation network, or "tiny", "r50" or "swin-t" of the query core; None: that of the weights it
+            starts from.
         frozen_normalisation: keep the statistics of batch normalisation as they are, as published.
         init: folder or file of weights to start from.
         image_backbone: file of ImageNet weights to start the pixel encoder from, of a ResNet-50 as torchvision names
-            them.
+            them; for the query core a folder or a name of the hub, of the same kind of backbone.
         mask_backbone: the same for the mask encoder, of a ResNet-18.
     """
 
-    family: Literal["propagation", "motion", "click"] = "propagation"
-    size: Literal["small", "deva", "xmem"] | None = "deva"
+    family: Literal["propagation", "motion", "click", "core", "backbone"] = "propagation"
+    size: Literal["small", "deva", "xmem", "tiny", "r50", "swin-t"] | None = "deva"
     frozen_normalisation: bool = True
     init: str | None = None
     image_backbone: str | None = None
@@ -64,20 +64,21 @@ class ModelRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecipe:
-    """The unrolled step and its loss (DEVA, specification §15).
+    """What a step looks at, and its loss: the unrolled step of DEVA, specification §15, and that of the query core.
 
     Attributes:
         frames: of a clip.
         objects: of a clip at most.
         memory_frames: that a query reads at most.
         deep_update: how probable it is after a frame.
-        auxiliary: weight of the auxiliary loss.
+        auxiliary: weight of the auxiliary loss; of the query core, of the classes of places.
         bootstrap: iterations between which the fraction of pixels that count goes from 1 to ``hardest``.
         hardest: this fraction at last.
         mistakes: how probable it is that what was found in a sample is spoilt on a frame, for training to mend it.
+        points: of a clip at which the masks of the query core are compared with the truth.
     """
 
-    frames: AtLeastTwo = 8
+    frames: Count = 8
     objects: Count = 3
     memory_frames: Count = 3
     deep_update: Fraction = 0.2
@@ -85,6 +86,7 @@ class TaskRecipe:
     bootstrap: tuple[Natural, Natural] = (10_000, 35_000)
     hardest: Fraction = 0.3
     mistakes: Fraction = 0.0
+    points: Count = 12_544
 
 
 Augmentation: TypeAlias = Literal["stable", "aggressive", "static", "large-scale"]
@@ -102,6 +104,7 @@ class SourceRecipe:
         repeat: instead of a weight: as often as it has videos, times this.
         every: how many frames of the video are from one annotated frame to the next; gaps are divided by it.
         augmentation: of its clips.
+        scale: least and greatest of "large-scale" jitter; 1 makes the long side ``data.size``.
         copy_paste: how probable it is that objects of another clip are pasted.
         fraction: of its videos that is used.
         level: of rendered scenes.
@@ -117,6 +120,7 @@ class SourceRecipe:
     repeat: Natural | None = None
     every: Count = 1
     augmentation: Augmentation = "stable"
+    scale: tuple[Positive, Positive] = (0.1, 2.0)
     copy_paste: Fraction = 0.0
     fraction: Fraction = 1.0
     level: Level = "medium"
@@ -163,6 +167,7 @@ class TrainRecipe:
         gamma: see ``schedule``.
         warmup: iterations over which the learning rate rises to ``lr``.
         weight_decay: of AdamW, on all parameters.
+        backbone_lr: the learning rate of the query core's backbone, as a part of ``lr``.
         clip_norm: of the gradient; None: it is not clipped.
         accumulate: parts in which a process takes its samples of an iteration, to save memory.
         precision: of the computation; weights are fp32.
@@ -181,6 +186,7 @@ class TrainRecipe:
     gamma: Positive = 0.1
     warmup: Natural = 0
     weight_decay: NotNegative = 0.001
+    backbone_lr: Positive = 1.0
     clip_norm: Positive | None = 3.0
     accumulate: Count = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -314,6 +320,8 @@ def _check(recipe: Recipe) -> None:
     data, train, (start, end) = recipe.data, recipe.train, recipe.task.bootstrap
     if data.size % 16:
         raise InputError(f"data.size is {data.size}: a multiple of 16 is expected")
+    if recipe.model.family == "propagation" and recipe.task.frames < 2:
+        raise InputError("task.frames is 1: propagation is learned from 2 frames or more")
     if end <= start:
         raise InputError(f"task.bootstrap goes from {start} to {end}: it has to end after it starts")
     if (train.schedule == "step") != bool(train.milestones):

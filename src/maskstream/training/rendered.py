@@ -31,6 +31,8 @@ _LATEST_START = 60
 _PHOTOS_OF_A_SCENE = 16
 """More than a scene has surfaces, and few, because every batch packs them anew."""
 _TRIES = 6
+MOST_GRAIN = max(rules.noise for rules in LEVELS.values())
+"""Standard deviation of the strongest grain of a camera, levels of 255."""
 
 
 class RenderedClips:
@@ -118,9 +120,9 @@ class RenderedClips:
             frames_1t3hw[0].permute(0, 2, 3, 1).contiguous().cpu().numpy(), labels_1thw[0].int().cpu().numpy(), number
         )
 
-    def drawn(self, rng: np.random.Generator) -> Clips:
-        """Draw one sample with its flow, without grain, and without choosing objects."""
-        return draw(batch([self._scene(rng)]).to(self._device), (self._size, self._size), noise=False)
+    def drawn(self, rng: np.random.Generator, *, motion: bool = True) -> Clips:
+        """Draw one sample, with its flow if wanted, without grain, and without choosing objects."""
+        return draw(batch([self._scene(rng)]).to(self._device), (self._size, self._size), noise=False, motion=motion)
 
     def _draw(self, chances: Sequence[np.random.Generator]) -> tuple[Tensor, Tensor]:
         """Frames and labels as in `ClipBatch`; a clip without an object on its first frame is tried again."""

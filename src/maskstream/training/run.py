@@ -10,28 +10,45 @@ OUT/run.json           what was asked for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
 from maskstream.files import write_text_atomic
+from maskstream.mask2former.checkpoints import load_core, save_core
+from maskstream.mask2former.network import ClipMask2Former, with_classes
+from maskstream.mask2former.sizes import CORE_SIZES, load_backbone, new_network
 from maskstream.propagation.network import NetworkConfig, PropagationNetwork, load_checkpoint, save_pretrained
 from maskstream.segmenters.click import ClickConfig, ClickNetwork, load_click_network, save_click_network
 from maskstream.segmenters.motion_network import MotionConfig, MotionNetwork, load_motion_network, save_motion_network
 from maskstream.sinks.folder import OwnedFolder
+from maskstream.synthetic.scene import THINGS
 from maskstream.types import InputError
 
+from .backbone import BackboneLearner, CropBatch, stacked_crops
 from .checkpoint import newest
 from .clicked import ClickBatch, ClickLearner, stacked_pictures
 from .clips import ClipBatch
+from .core import CoreLearner
 from .curve import CURVE, VALIDATION, read_curve
-from .data import batches, click_batches, clicked_pictures, examples, motion_batches, moving_pictures
+from .data import (
+    batches,
+    click_batches,
+    clicked_pictures,
+    crop_batches,
+    examples,
+    motion_batches,
+    moving_pictures,
+    thing_crops,
+    tube_batches,
+    tube_classes,
+)
 from .initial import load_image_backbone, load_mask_backbone
 from .loop import CHECKPOINTS, Learner, Progress, accelerator_for, train
 from .moving import MotionBatch, MotionLearner, stacked
@@ -39,6 +56,10 @@ from .propagation import PropagationLearner
 from .recipe import FILMED, ModelRecipe, Recipe, recipe_text, what_decides
 from .report import write_report
 from .schedule import mixed
+from .tubes import TubeBatch
+
+if TYPE_CHECKING:
+    from transformers import Mask2FormerForUniversalSegmentation, PreTrainedModel
 
 B = TypeVar("B")
 
@@ -139,6 +160,10 @@ def _run(
         progress = _fit(build_motion_learner(recipe), motion_batches, _save_motion, *what)
     elif recipe.model.family == "click":
         progress = _fit(build_click_learner(recipe), click_batches, _save_clicks, *what)
+    elif recipe.model.family == "backbone":
+        progress = _fit(build_backbone_learner(recipe), crop_batches, _save_backbone, *what)
+    elif recipe.model.family == "core":
+        progress = _fit(build_core_learner(recipe), tube_batches, _save_core, *what)
     else:
         progress = _fit(build_learner(recipe), batches, _save_propagation, *what)
     if leads:
@@ -187,6 +212,16 @@ def _save_motion(learner: Learner[MotionBatch], folder: Path) -> None:
 def _save_clicks(learner: Learner[ClickBatch], folder: Path) -> None:
     assert isinstance(learner, ClickLearner)
     save_click_network(learner.network, folder)
+
+
+def _save_backbone(learner: Learner[CropBatch], folder: Path) -> None:
+    assert isinstance(learner, BackboneLearner)
+    cast("PreTrainedModel", learner.backbone).save_pretrained(folder)
+
+
+def _save_core(learner: Learner[TubeBatch], folder: Path) -> None:
+    assert isinstance(learner, CoreLearner)
+    save_core(learner.network.network, folder, short_side=learner.validation.size[0])
 
 
 def _summary(output: Path, progress: Progress, accelerator: Accelerator) -> Summary:
@@ -252,6 +287,45 @@ def build_click_learner(recipe: Recipe) -> ClickLearner:
     network = ClickNetwork(ClickConfig()) if init is None else load_click_network(Path(init))
     pictures = clicked_pictures(recipe)
     return ClickLearner(network, examples(pictures, stacked_pictures, recipe.validate))
+
+
+def build_core_learner(recipe: Recipe) -> CoreLearner:
+    """The query core of a recipe, with its loss and its validation.
+
+    Raises:
+        InputError: weights cannot be read, no size is named, or data sets do not fit together.
+    """
+    torch.manual_seed(mixed(recipe.train.seed, 0))
+    names = tube_classes(recipe).names
+    clips = ClipMask2Former(_core(recipe.model, names), time_code=recipe.task.frames > 1)
+    task = recipe.task
+    return CoreLearner(clips.train(), points=task.points, auxiliary=task.auxiliary, validation=recipe.validate)
+
+
+def build_backbone_learner(recipe: Recipe) -> BackboneLearner:
+    """The backbone of a query core, with its loss and its validation.
+
+    Raises:
+        InputError: weights cannot be read, or no size is named.
+    """
+    torch.manual_seed(mixed(recipe.train.seed, 0))
+    backbone = _core(recipe.model, THINGS).model.pixel_level_module.encoder
+    return BackboneLearner(backbone.train(), examples(thing_crops(recipe), stacked_crops, recipe.validate))
+
+
+def _core(model: ModelRecipe, names: Sequence[str]) -> Mask2FormerForUniversalSegmentation:
+    if model.init is not None:
+        network = with_classes(load_core(model.init), names)
+    elif model.size is None or model.size not in CORE_SIZES:
+        known = ", ".join(CORE_SIZES)
+        raise InputError(
+            f"model.size is {model.size}: the query core has {known}, or weights to begin from with --from"
+        )
+    else:
+        network = new_network(CORE_SIZES[model.size](names))
+    if model.image_backbone is not None:
+        load_backbone(network, model.image_backbone)
+    return network
 
 
 def build_network(model: ModelRecipe) -> PropagationNetwork:

@@ -13,14 +13,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from maskstream.types import InputError, VideoSample
+from maskstream.types import InputError, Segment, VideoSample
 
 from .clips import Clip, choose_objects
 
@@ -164,7 +164,7 @@ class VideoClips:
             video = self._videos[self._long_enough[int(rng.integers(len(self)))]]
             annotated = [n for n, frame in enumerate(video.frames) if frame.annotated]
             places = choose_frames(len(annotated), self._length, self._gaps.at(progress), rng)
-            return _read_clip(video, [annotated[place] for place in places], number)
+            return read_clip(video, [annotated[place] for place in places], number)
 
         return _with_objects(attempt, self._augment, rng)
 
@@ -199,12 +199,31 @@ class ImageClips:
         def attempt() -> Clip:
             image = self._images[int(rng.integers(len(self)))]
             annotated = [n for n, frame in enumerate(image.frames) if frame.annotated] or [0]
-            still = _read_clip(image, [annotated[int(rng.integers(len(annotated)))]], number)
+            still = read_clip(image, [annotated[int(rng.integers(len(annotated)))]], number)
             return Clip(
                 still.frames_thw3.repeat(self._length, axis=0), still.labels_thw.repeat(self._length, axis=0), number
             )
 
         return _with_objects(attempt, self._augment, rng)
+
+
+class Choice(Generic[_T]):
+    """One of several, each as often as its weight says.
+
+    Args:
+        weighted: what there is, with its weights, which are positive.
+    """
+
+    def __init__(self, weighted: Sequence[tuple[_T, float]]) -> None:
+        weights = np.array([weight for _, weight in weighted], np.float64)
+        if not len(weights) or not (weights > 0).all():
+            raise InputError(f"data come from one source or more, with weights above 0, not {weights.tolist()}")
+        self._options = [option for option, _ in weighted]
+        self._chances = weights / weights.sum()
+
+    def draw(self, rng: np.random.Generator) -> _T:
+        """Any of them."""
+        return self._options[int(rng.choice(len(self._options), p=self._chances))]
 
 
 class Mixture(Dataset[Clip]):
@@ -232,11 +251,7 @@ class Mixture(Dataset[Clip]):
         objects: int,
         mix: Literal["sample", "batch"] = "sample",
     ) -> None:
-        weights = np.array([weight for _, weight in sources], np.float64)
-        if not len(weights) or not (weights > 0).all():
-            raise InputError(f"data come from one source or more, with weights above 0, not {weights.tolist()}")
-        self._sources = [source for source, _ in sources]
-        self._chances = weights / weights.sum()
+        self._sources = Choice(sources)
         self._seed = seed
         self._batch = batch
         self._steps = steps
@@ -252,7 +267,7 @@ class Mixture(Dataset[Clip]):
         rng = np.random.default_rng([self._seed, number])
         iteration = number // self._batch
         by = rng if self._mix == "sample" else np.random.default_rng([self._seed, iteration, _CHOICE_OF_SOURCE])
-        source = self._sources[int(by.choice(len(self._sources), p=self._chances))]
+        source = self._sources.draw(by)
         clip = source.clip(number, progress=iteration / self._steps, rng=rng)
         return replace(clip, labels_thw=choose_objects(clip.labels_thw, self._objects, rng))
 
@@ -267,15 +282,27 @@ def _with_objects(attempt: Callable[[], Clip], augment: Augmentation | None, rng
     return clip
 
 
-def _read_clip(video: VideoSample, indices: Sequence[int], number: int) -> Clip:
-    """Frames of a video, with the ids of its tracks.
+def _track_id(segment: Segment) -> int:
+    return segment.track_id
+
+
+def read_clip(
+    video: VideoSample, indices: Sequence[int], number: int, id_of: Callable[[Segment], int] = _track_id
+) -> Clip:
+    """Frames of a video with their labels.
+
+    Args:
+        video: labelled.
+        indices: of its frames.
+        number: of the sample.
+        id_of: the label of a segment, 0 for background; crowds and void are background whatever it says.
 
     Raises:
         InputError: a picture or labels cannot be read, or their sizes differ.
     """
     frames, labels = [], []
     for index in indices:
-        frame, label = _read_picture(video, index), _read_labels(video, index)
+        frame, label = read_picture(video, index), _read_labels(video, index, id_of)
         if frame.shape[:2] != label.shape:
             (height, width), (label_height, label_width) = frame.shape[:2], label.shape
             raise InputError(
@@ -290,7 +317,7 @@ def _read_clip(video: VideoSample, indices: Sequence[int], number: int) -> Clip:
     return Clip(np.stack(frames), np.stack(labels), number)
 
 
-def _read_picture(video: VideoSample, index: int) -> NDArray[np.uint8]:
+def read_picture(video: VideoSample, index: int) -> NDArray[np.uint8]:
     """Upright ``uint8[H, W, 3]`` RGB, without the video reader, which training does not need."""
     if video.read_image is not None:
         return video.read_image(index)
@@ -310,12 +337,11 @@ def _decode(path: Path) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _read_labels(video: VideoSample, index: int) -> NDArray[np.int32]:
-    """Ids of tracks, ``int32[H, W]``; void and crowds are background."""
+def _read_labels(video: VideoSample, index: int, id_of: Callable[[Segment], int]) -> NDArray[np.int32]:
     annotation = video.annotation(index)
     segmentation = annotation.segmentation
-    tracks = [0, *(0 if s.id in annotation.crowd_ids else s.track_id for s in segmentation.segments)]
-    labels: NDArray[np.int32] = np.array(tracks, np.int32)[segmentation.label_map().cpu().numpy()]
+    ids = [0, *(0 if s.id in annotation.crowd_ids else id_of(s) for s in segmentation.segments)]
+    labels: NDArray[np.int32] = np.array(ids, np.int32)[segmentation.label_map().cpu().numpy()]
     if annotation.void is not None:
         labels[annotation.void.cpu().numpy()] = 0
     return labels

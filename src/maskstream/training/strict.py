@@ -41,7 +41,6 @@ class Bounds:
 
 
 Count: TypeAlias = Annotated[int, Bounds("1 or more", 1)]
-AtLeastTwo: TypeAlias = Annotated[int, Bounds("2 or more", 2)]
 AtLeastThree: TypeAlias = Annotated[int, Bounds("3 or more", 3)]
 Natural: TypeAlias = Annotated[int, Bounds("0 or more", 0)]
 Positive: TypeAlias = Annotated[float, Bounds("more than 0", 0, without_least=True)]

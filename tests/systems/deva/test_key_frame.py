@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,9 +35,9 @@ from maskstream.types import (
 )
 from maskstream.video import open_video
 
-from .parts import LEFT, SIZE, ShiftingPropagator, StillPropagator, frame, region, visible
+from .parts import LEFT, SIZE, ShiftingPropagator, StillPropagator, found, frame, region, visible
 
-DOT = region(3, 2, 4, 3)
+DOT, NONE = region(3, 2, 4, 3), region(0, 0, 0, 0)
 
 
 def sighting(index: int, *masks: Tensor, scores: tuple[float, ...] | None = None) -> Sighting:
@@ -78,7 +79,7 @@ def test_the_key_frame_has_the_best_score_or_the_largest_sure_part():
 
 def test_masks_are_brought_to_the_key_frame_and_averaged():
     sightings = [sighting(0, DOT, scores=(0.1,)), sighting(2, DOT, scores=(0.8,)), sighting(3, DOT, scores=(0.2,))]
-    (key,) = key_masks(sightings, ShiftingPropagator())
+    (key,) = key_masks(sightings, ShiftingPropagator(), [[0]])
     weights = frame_weights([0.1, 0.8, 0.2], 3)
     expected = torch.zeros(SIZE)
     for x, weight in zip((5, 3, 2), weights, strict=True):  # one pixel a frame, from frames 0, 2 and 3 to frame 2
@@ -89,21 +90,24 @@ def test_masks_are_brought_to_the_key_frame_and_averaged():
 
 def test_sentences_have_a_key_frame_each_or_one_together():
     sightings = [sighting(0, LEFT, DOT, scores=(0.9, 0.0)), sighting(1, LEFT, DOT, scores=(0.2, 0.8))]
-    assert [key.frame_index for key in key_masks(sightings, StillPropagator())] == [0, 1]
+    assert [key.frame_index for key in key_masks(sightings, StillPropagator(), [[0], [1]])] == [0, 1]
     # means 0.45 and 0.5
-    assert [key.frame_index for key in key_masks(sightings, StillPropagator(), joint=True)] == [1, 1]
+    assert [key.frame_index for key in key_masks(sightings, StillPropagator(), [[0, 1]])] == [1, 1]
 
 
-def test_a_sentence_takes_its_best_proposal_and_counts_nothing_without_one():
-    proposals = Proposals(torch.stack([DOT, LEFT, DOT]), categories=(1, 1, 3), scores=(0.3, 0.6, 0.5))
-    seen = sighting_of_expressions(frame(0), proposals, 3)
-    assert seen.scores == (0.6, 0.0, 0.5)
-    assert torch.equal(seen.masks_nhw, torch.stack([LEFT, torch.zeros_like(LEFT), DOT]).float())
-
-
-def test_a_segmenter_that_names_no_sentence_is_refused():
-    with pytest.raises(InputError, match="which sentence"):
-        sighting_of_expressions(frame(0), Proposals(DOT[None]), 1)
+@pytest.mark.parametrize(
+    ("answers", "scores", "masks"),
+    [
+        pytest.param([found(DOT, LEFT, scores=(0.3, 0.6)), Proposals.none(SIZE)], (0.6, 0.0), [LEFT, NONE], id="best"),
+        pytest.param([found(DOT, scores=(0.5,)), found(LEFT)], (0.5, 0.0), [DOT, LEFT], id="one without a score"),
+        pytest.param([found(DOT), found(LEFT)], None, [DOT, LEFT], id="no scores"),
+        pytest.param([Proposals.none(SIZE)], (0.0,), [NONE], id="nothing found"),
+    ],
+)
+def test_a_sentence_takes_its_best_proposal_and_counts_nothing_without_one(answers, scores, masks):
+    seen = sighting_of_expressions(frame(0), answers)
+    assert seen.scores == scores
+    assert torch.equal(seen.masks_nhw, torch.stack(masks))
 
 
 def test_what_is_salient_is_one_object_whose_score_is_its_mean_probability():
@@ -147,16 +151,16 @@ class NoisyReader:
         categories: CategorySet | None = None,
         exclude: Tensor | None = None,
     ) -> Proposals:
+        wanted = SENTENCES if categories is None else categories.names
         self.asked.append((features, () if categories is None else categories.names))
         unsure = features % 4 == 1
         masks, scores = [], []
-        for object_id in (1, 2):
+        for object_id in (1 + SENTENCES.index(name) for name in wanted):
             seen = 3 - object_id if unsure else object_id
             mask = torch.nn.functional.avg_pool2d(true_mask(self.truth[features], seen)[None].float(), 3, 1, 1)[0]
             masks.append(torch.roll(mask, 6, dims=1) * 0.6 if unsure else mask)
             scores.append(0.1 if unsure else 0.9)
-        known = tuple(scores) if self.scored else ()
-        return Proposals(torch.stack(masks), categories=(1, 2) if categories else (), scores=known)
+        return Proposals(torch.stack(masks), scores=tuple(scores) if self.scored else ())
 
 
 def sample() -> tuple[list[Frame], list[FrameSegmentation]]:
@@ -168,7 +172,7 @@ def true_mask(truth: FrameSegmentation, object_id: int) -> Tensor:
     return visible(truth).get(object_id, torch.zeros(SAMPLE, dtype=torch.bool))
 
 
-def offline(reader: NoisyReader, **options: bool) -> OfflineDeva:
+def offline(reader: NoisyReader, **options: Any) -> OfflineDeva:
     deva = Deva(FlowPropagator(size=96), detector=reader, open_vocabulary=True)
     return OfflineDeva(deva, **options)
 
@@ -187,7 +191,7 @@ def test_sentences_are_followed_through_the_video(compat):
     frames, truth = sample()
     reader = NoisyReader(truth)
     results = list(offline(reader, compat=compat).run(open_video(frames), expressions()))
-    assert reader.asked == [(t, SENTENCES) for t in range(1, 20, 2)]
+    assert reader.asked == [(t, (sentence,)) for t in range(1, 20, 2) for sentence in SENTENCES]
     assert [result.frame_index for result in results] == list(range(FRAMES))
     assert [segment.prompt_id for segment in results[0].segments] == list(SENTENCES)
     for k in (1, 2):
@@ -199,6 +203,37 @@ def test_sentences_are_followed_through_the_video(compat):
         assert followed > 0.8, (followed, copied, alone)
         assert copied < 0.7, copied
         assert alone < followed - 0.05, (followed, alone)
+
+
+def shown(result: FrameSegmentation) -> dict[str | None, Tensor]:
+    return {s.prompt_id: mask for s, mask in zip(result.segments, result.masks_nhw(), strict=True)}
+
+
+@pytest.mark.parametrize("compat", [False, True], ids=["as in the paper", "as released"])
+def test_sentences_of_different_groups_may_mean_the_same_object(compat):
+    """Two people describe both objects, the second one object in the very same words."""
+    frames, truth = sample()
+    said = {"a1": SENTENCES[0], "a2": SENTENCES[1], "b1": SENTENCES[0]}
+    prompts: list[Prompt] = [TextPrompt(text, "expression", prompt_id=name) for name, text in said.items()]
+
+    def answers(prompts: list[Prompt], **options: Any) -> list[dict[str | None, Tensor]]:
+        system = offline(NoisyReader(truth), compat=compat, **options)
+        return list(map(shown, system.run(open_video(frames), prompts)))
+
+    together = answers(prompts, group_of=lambda prompt: prompt.prompt_id[0])
+    for group in (prompts[:2], prompts[2:]):
+        alone = answers(group)
+        for result, expected in zip(together, alone, strict=True):
+            assert all(torch.equal(result[name], mask) for name, mask in expected.items())
+    for result, true in zip(together, truth, strict=True):
+        assert region_similarity(result["b1"].numpy(), true_mask(true, 1).numpy()) > 0.6
+    mixed = answers(prompts)
+    assert not any((result["a1"] & result["b1"]).any() for result in mixed)  # all compete
+
+
+def test_masks_that_may_overlap_have_no_probabilities():
+    with pytest.raises(InputError, match="leave out soft or group_of"):
+        offline(NoisyReader([]), soft=True, group_of=lambda prompt: prompt.prompt_id)
 
 
 def test_a_sentence_can_be_corrected_with_a_mask():
@@ -253,7 +288,7 @@ def test_the_way_masks_are_aligned_is_that_of_the_settings():
     def first_mask(alignment: str) -> Tensor:
         settings = DevaSettings(alignment=alignment)  # type: ignore[arg-type]
         sightings = [sighting(0, DOT, scores=(0.0,)), sighting(2, DOT, scores=(0.9,))]
-        (key,) = key_masks(sightings, ShiftingPropagator(), alignment=settings.alignment)
+        (key,) = key_masks(sightings, ShiftingPropagator(), [[0]], alignment=settings.alignment)
         return key.mask_hw > 0
 
     assert torch.equal(first_mask("none"), DOT)

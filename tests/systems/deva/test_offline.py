@@ -1,6 +1,7 @@
 """Prompts on any frame of a video that is all there, in both directions, and corrections."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def still_video(frames: int = 5) -> Video:
     return open_video([frame(index) for index in range(frames)])
 
 
-def system(propagator: object | None = None, **options: bool) -> OfflineDeva:
+def system(propagator: object | None = None, **options: Any) -> OfflineDeva:
     deva = Deva(propagator or StillPropagator(), prompter=BoxFiller())  # type: ignore[arg-type]
     return OfflineDeva(deva, **options)
 

@@ -11,19 +11,18 @@ way in checks names, shapes and values, and says what is wrong and what to do. N
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from maskstream.files import atomic_path, write_text_atomic
 from maskstream.formats.json_files import Json, read_json
 from maskstream.types import InputError
+from maskstream.weight_files import read_safetensors, read_torch, some
 
 from .backbones import BackboneConfig
 from .network import NetworkConfig, PropagationNetwork
@@ -58,7 +57,7 @@ def from_authors(path: Path | str, *, config: NetworkConfig | None = None) -> Pr
             another shape or not finite. The message says which, and what to do.
     """
     path = Path(path)
-    return _from_tensors(path, _bare(path, _unpickle(path)), config or NetworkConfig.deva())
+    return _from_tensors(path, _bare(path, read_torch(path)), config or NetworkConfig.deva())
 
 
 def load_checkpoint(path: Path | str) -> PropagationNetwork:
@@ -70,7 +69,7 @@ def load_checkpoint(path: Path | str) -> PropagationNetwork:
     path = Path(path)
     if path.is_dir():
         return from_pretrained(path)
-    given = _bare(path, _unpickle(path))
+    given = _bare(path, read_torch(path))
     return _from_tensors(path, given, NetworkConfig.xmem() if _kind(given) == "XMem" else NetworkConfig.deva())
 
 
@@ -120,11 +119,7 @@ def from_pretrained(folder: Path | str) -> PropagationNetwork:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise InputError(f"there is no {weights}, the weights that belong to {CONFIG}")
-    try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{weights} is cut short or damaged ({error}): copy or download it again") from error
-    _fill(network, tensors, weights)
+    _fill(network, read_safetensors(weights), weights)
     return network
 
 
@@ -142,12 +137,12 @@ def _fill(network: PropagationNetwork, tensors: Mapping[str, Tensor], path: Path
     wanted = {name: tensor.shape for name, tensor in network.state_dict().items()}
     if missing := [name for name in wanted if name not in tensors]:
         raise InputError(
-            f"{path} lacks {len(missing)} of the {len(wanted)} entries of this network ({_some(missing)}): "
+            f"{path} lacks {len(missing)} of the {len(wanted)} entries of this network ({some(missing)}): "
             "it is incomplete, or of another network"
         )
     if superfluous := [name for name in tensors if name not in wanted]:
         raise InputError(
-            f"{path} has {len(superfluous)} entries that this network lacks ({_some(superfluous)}): "
+            f"{path} has {len(superfluous)} entries that this network lacks ({some(superfluous)}): "
             "it is of another network"
         )
     for name, shape in wanted.items():
@@ -158,7 +153,7 @@ def _fill(network: PropagationNetwork, tensors: Mapping[str, Tensor], path: Path
             )
     if spoilt := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise InputError(
-            f"{path} has NaN or infinite values in {len(spoilt)} entries ({_some(spoilt)}): "
+            f"{path} has NaN or infinite values in {len(spoilt)} entries ({some(spoilt)}): "
             "training diverged or the file is damaged; use an earlier checkpoint"
         )
     network.load_state_dict({name: _plain(tensor) for name, tensor in tensors.items()}, assign=True)
@@ -178,20 +173,6 @@ def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 # The authors' files.
 
 
-def _unpickle(path: Path) -> object:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}: give the checkpoint that the authors published")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is no PyTorch checkpoint, or holds more than tensors, which is not loaded: give a plain state dict"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        size = path.stat().st_size / 1e6
-        raise InputError(f"{path} ({size:.1f} MB) is cut short or no PyTorch checkpoint: download it again") from error
-
-
 def _bare(path: Path, loaded: object) -> dict[str, Tensor]:
     """The state dict itself, if that is what was loaded."""
     if not isinstance(loaded, Mapping) or not loaded:
@@ -199,13 +180,13 @@ def _bare(path: Path, loaded: object) -> dict[str, Tensor]:
     for key, value in loaded.items():
         if isinstance(value, Mapping) and any(isinstance(inner, Tensor) for inner in value.values()):
             raise InputError(
-                f"{path} wraps its weights: they are under {key!r}, beside {_some([k for k in loaded if k != key])}. "
+                f"{path} wraps its weights: they are under {key!r}, beside {some([k for k in loaded if k != key])}. "
                 f"Save them alone: torch.save(torch.load(PATH, weights_only=True)[{key!r}], NEW)"
             )
     weights = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
     if len(weights) < len(loaded):
         raise InputError(
-            f"{path} holds more than tensors ({_some([k for k in loaded if k not in weights])}): save its weights alone"
+            f"{path} holds more than tensors ({some([k for k in loaded if k not in weights])}): save its weights alone"
         )
     if all(name.startswith("module.") for name in weights):
         raise InputError(
@@ -231,7 +212,7 @@ def _wrong_kind(found: str | None, names: Iterable[str], *, xmem: bool) -> str:
     if found == "DEVA":
         return "is a DEVA checkpoint (its names begin with pixel_encoder): load it without the config of XMem"
     begins = sorted({name.split(".", 1)[0] for name in names})
-    return f"is neither of DEVA nor of XMem (its names begin with {_some(begins)}): give {_wanted_file(xmem)}"
+    return f"is neither of DEVA nor of XMem (its names begin with {some(begins)}): give {_wanted_file(xmem)}"
 
 
 def _wanted_file(xmem: bool) -> str:
@@ -285,17 +266,12 @@ def _positive(value: object) -> bool:
 def _check_fields(path: Path, values: Mapping[str, object], wanted: Sequence[str]) -> None:
     if set(values) != set(wanted):
         raise InputError(
-            f"{path} lacks {_some([name for name in wanted if name not in values])} and has, superfluously, "
-            f"{_some([name for name in values if name not in wanted])}: it is damaged, or of another release"
+            f"{path} lacks {some([name for name in wanted if name not in values])} and has, superfluously, "
+            f"{some([name for name in values if name not in wanted])}: it is damaged, or of another release"
         )
 
 
 # Words.
-
-
-def _some(names: Sequence[object]) -> str:
-    shown = ", ".join(str(name) for name in names[:3])
-    return f"{shown}, …" if len(names) > 3 else shown or "nothing"
 
 
 def _shape(shape: torch.Size) -> str:

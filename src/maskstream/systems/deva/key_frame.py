@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskstream.types import Frame, InputError, Propagator, Proposals, resize_masks
+from maskstream.types import Frame, Propagator, Proposals, resize_masks
 
 from .alignment import Alignment, align
 
@@ -32,7 +32,7 @@ class Sighting:
 
     Attributes:
         frame: the frame.
-        masks_nhw: ``float[N, h, w]`` in [0, 1], at any resolution.
+        masks_nhw: ``float[N, h, w]`` in [0, 1] or ``bool``, at any resolution.
         scores: of each object, or None when nothing is known of any.
     """
 
@@ -89,9 +89,9 @@ def key_position(scores: Sequence[float] | None, masks: Sequence[Tensor]) -> int
 def key_masks(
     sightings: Sequence[Sighting],
     propagator: Propagator[Any, Any],
+    groups: Sequence[Sequence[int]],
     *,
     alignment: Alignment = "network",
-    joint: bool = False,
     compat: bool = False,
 ) -> list[KeyMask]:
     """For each object its key frame, and the weighted mean of its masks there.
@@ -101,44 +101,44 @@ def key_masks(
     Args:
         sightings: of every chosen frame.
         propagator: aligns, and gives the resolution.
+        groups: positions of objects that have one key frame together, by their mean score; in the paper each object
+            has its own.
         alignment: how masks are brought to the key frame; see `alignment.align`.
-        joint: one key frame for all objects, by their mean score, as the authors' program does.
         compat: see `frame_weights`.
+
+    Returns:
+        One for each position, group after group.
     """
-    objects = len(sightings[0].masks_nhw)
-    found: dict[int, KeyMask] = {}
-    for group in [list(range(objects))] if joint else [[n] for n in range(objects)]:
+    found = []
+    for group in groups:
         scores = _mean_scores(sightings, group)
-        key = key_position(scores, [sighting.masks_nhw[group] for sighting in sightings])
+        key = key_position(scores, [sighting.masks_nhw[list(group)] for sighting in sightings])
         weights = frame_weights(scores, len(sightings), compat=compat)
         mean_nhw = _mean(sightings, group, key, weights, propagator, alignment)
-        found |= {n: KeyMask(sightings[key].frame.index, mean_nhw[k]) for k, n in enumerate(group)}
-    return [found[n] for n in range(objects)]
+        found += [KeyMask(sightings[key].frame.index, mask_hw) for mask_hw in mean_nhw]
+    return found
 
 
-def sighting_of_expressions(frame: Frame, proposals: Proposals, count: int) -> Sighting:
-    """What was found for each sentence: the proposal with the best score whose category is the sentence's number.
+def sighting_of_expressions(frame: Frame, answers: Sequence[Proposals]) -> Sighting:
+    """For each sentence what goes best with it.
 
     Args:
         frame: that was segmented.
-        proposals: on it; categories are the numbers of sentences, from 1.
-        count: sentences.
-
-    Raises:
-        InputError: proposals have no categories, so that nobody knows which sentence they are for.
+        answers: to each sentence, asked by itself.
     """
-    if len(proposals) and all(category is None for category in proposals.categories):
-        raise InputError("this segmenter does not say which sentence its masks are for: it needs one that reads text")
-    masks_nhw = torch.zeros((count, *proposals.masks_nhw.shape[1:]))
-    scores = [0.0] * count
-    for n in range(count):
-        own = [k for k, category in enumerate(proposals.categories) if category == n + 1]
-        if own:
-            best = max(own, key=lambda k: proposals.scores[k] or 0.0)
-            masks_nhw[n] = proposals.masks_nhw[best].float()
-            scores[n] = proposals.scores[best] or 0.0
-    known = any(score is not None for score in proposals.scores)
-    return Sighting(frame, masks_nhw, tuple(scores) if known or not len(proposals) else None)
+    found = [_best(proposals) for proposals in answers]
+    masks_nhw = torch.stack([mask_hw for mask_hw, _ in found])
+    unknown = any(map(len, answers)) and all(score is None for _, score in found)
+    return Sighting(frame, masks_nhw, None if unknown else tuple(score or 0.0 for _, score in found))
+
+
+def _best(proposals: Proposals) -> tuple[Tensor, float | None]:
+    """The mask with the best score, or an empty one, and its score."""
+    if not len(proposals):
+        return proposals.masks_nhw.new_zeros(proposals.masks_nhw.shape[1:]), None
+    scores = [score or 0.0 for score in proposals.scores]
+    best = scores.index(max(scores))
+    return proposals.masks_nhw[best], proposals.scores[best]
 
 
 def sighting_of_salient(frame: Frame, proposals: Proposals, *, compat: bool = False) -> Sighting:

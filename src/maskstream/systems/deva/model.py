@@ -19,7 +19,8 @@ class Deva:
         prompter: turns boxes, points and scribbles into masks, or None to take masks only.
         detector: finds objects by itself, or None to follow prompted objects only.
         label_space: what the detector's categories mean.
-        open_vocabulary: whether the detector looks for whatever categories it is told.
+        open_vocabulary: whether the detector looks for whatever it is told, as categories or by text prompts.
+        salient: whether it finds what stands out, as one object.
         settings: how detections are taken in.
     """
 
@@ -31,12 +32,14 @@ class Deva:
         detector: ImageSegmenter[Any] | None = None,
         label_space: CategorySet = OBJECT,
         open_vocabulary: bool = False,
+        salient: bool = False,
         settings: DevaSettings | None = None,
     ) -> None:
         self.propagator = propagator
         self.prompter = prompter
         self.detector = detector
         self.open_vocabulary = open_vocabulary
+        self.salient = salient
         self.settings = settings or DevaSettings()
         self.label_spaces: Mapping[str, CategorySet] = {label_space.name: label_space}
         tasks = {Task.VOS, Task.PVOS}
@@ -66,8 +69,6 @@ class Deva:
             raise InputError(f"this model cannot do {task.value!r}; it can do: {able}")
         detector = None if task.is_prompted else self.detector
         found = self._categories(categories)
-        if detector and self.open_vocabulary and found is None:
-            raise InputError("this model finds what it is told to look for: name classes, as in --classes cat,dog")
         if detector and self.settings.temporal in ("mask-iou", "mask-iou-flow", "query"):
             return AssociationSession(
                 self.propagator,
@@ -84,6 +85,7 @@ class Deva:
             detector=detector,
             settings=self.settings,
             categories=found,
+            open_vocabulary=self.open_vocabulary,
             soft=soft,
         )
 

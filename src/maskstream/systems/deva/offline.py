@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -31,6 +31,7 @@ from maskstream.types import (
     LabelMap,
     MaskPrompt,
     ObjectPrompt,
+    PackedMasks,
     PointPrompt,
     Prompt,
     Proposals,
@@ -39,6 +40,7 @@ from maskstream.types import (
     TextPrompt,
     Video,
     VideoError,
+    pack_masks,
     prompt_id,
     resize_masks,
 )
@@ -75,7 +77,9 @@ class OfflineDeva:
             but a correction of one changes what is known of the others.
         compat: sentences and saliency as the authors' program has it: weights softmax(2·score), sentences jointly, by
             their mean score; saliency without scores. Else as in the paper.
-        soft: return probabilities beside masks.
+        group_of: which sentences speak of different objects, and compete for pixels: those for which this is the same.
+            Sentences of different groups know nothing of each other, and their masks may overlap. None: all compete.
+        soft: return probabilities beside masks; only where all compete.
     """
 
     def __init__(
@@ -85,14 +89,18 @@ class OfflineDeva:
         key_frames: int = KEY_FRAMES,
         joint: bool = False,
         compat: bool = False,
+        group_of: Callable[[TextPrompt], Hashable] | None = None,
         soft: bool = False,
     ) -> None:
         if key_frames < 1:
             raise InputError(f"key_frames is at least 1, not {key_frames}")
+        if soft and group_of is not None:
+            raise InputError("masks that may overlap have no probabilities that sum to one: leave out soft or group_of")
         self.deva = deva
         self.key_frames = key_frames
         self.joint = joint
         self.compat = compat
+        self.group_of = group_of
         self.soft = soft
 
     def run(
@@ -138,13 +146,15 @@ class OfflineDeva:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """What does not change about an object; ``born`` is the frame it was given on first."""
+    """What does not change about an object; ``born`` is the frame it was given on first, and those of one ``group``
+    compete for pixels."""
 
     born: int
     reason: str
     prompt_id: str
     category: int | None = None
     is_thing: bool | None = None
+    group: Hashable = None
 
 
 class OfflineRun:
@@ -285,8 +295,8 @@ class OfflineRun:
             raise InputError("sentences and other prompts cannot be given at once: give sentences, then corrections")
         self._refuse_mixture()
         for text in texts:
-            if [other.text.strip() for other in texts].count(text.text.strip()) > 1:
-                raise InputError(f"the sentence {text.text!r} is given twice: once is enough")
+            if [other.prompt_id for other in texts].count(text.prompt_id) > 1:
+                raise InputError(f"the sentence {text.prompt_id!r} is given twice: once is enough")
             if text.kind != "expression":
                 raise InputError(
                     f"the text prompt {text.text!r} asks for any number of objects; offline, a sentence stands for "
@@ -304,39 +314,47 @@ class OfflineRun:
         return detector
 
     def _refer(self, texts: Sequence[TextPrompt]) -> Iterator[FrameSegmentation]:
-        """Sentences, each on its own (paper) or all together (the authors' program)."""
-        sentences = CategorySet.from_names([text.text for text in texts], name="sentences")
+        """Sentences, each on its own (paper) or all of a group together (the authors' program)."""
         self._joint |= self._system.compat
-        sightings = [
-            sighting_of_expressions(frame, proposals, len(texts)) for frame, proposals in self._looked_at(sentences)
-        ]
-        keys = self._key_masks(sightings)
-        for object_id, (text, key) in enumerate(zip(texts, keys, strict=True), 1):
-            described = _Object(key.frame_index, f"{text.text!r} describes it", text.prompt_id)
-            self._give(object_id, key.frame_index, key.mask_hw, described)
+        group_of = self._system.group_of or (lambda text: None)
+        sentences = list(dict.fromkeys(text.text.strip() for text in texts))  # different people say the same
+        by_group: dict[Hashable, list[int]] = {}
+        for n, text in enumerate(texts):
+            by_group.setdefault(group_of(text) if self._system.compat else n, []).append(n)
+        groups = list(by_group.values())
+        sightings = [sighting_of_expressions(frame, answers) for frame, answers in self._looked_at(sentences)]
+        keys = self._key_masks(sightings, [[sentences.index(texts[n].text.strip()) for n in group] for group in groups])
+        key_of = dict(zip([n for group in groups for n in group], keys, strict=True))
+        for n, text in enumerate(texts):
+            key, reason = key_of[n], f"{text.text!r} describes it"
+            described = _Object(key.frame_index, reason, text.prompt_id, group=group_of(text))
+            self._give(n + 1, key.frame_index, key.mask_hw, described)
         yield from self._results()
 
     def _find_salient(self) -> Iterator[FrameSegmentation]:
-        sightings = [
-            sighting_of_salient(frame, proposals, compat=self._system.compat)
-            for frame, proposals in self._looked_at(None)
-        ]
-        (key,) = self._key_masks(sightings)
+        compat = self._system.compat
+        sightings = [sighting_of_salient(frame, found, compat=compat) for frame, (found,) in self._looked_at([None])]
+        (key,) = self._key_masks(sightings, [[0]])
         self._give(1, key.frame_index, key.mask_hw, _Object(key.frame_index, "it is salient", "salient"))
         yield from self._results()
 
-    def _key_masks(self, sightings: Sequence[Sighting]) -> list[KeyMask]:
+    def _key_masks(self, sightings: Sequence[Sighting], groups: Sequence[Sequence[int]]) -> list[KeyMask]:
         return key_masks(
             sightings,
             self._propagator,
+            groups,
             alignment=self._system.deva.settings.alignment,
-            joint=self._joint,
             compat=self._system.compat,
         )
 
-    def _looked_at(self, categories: CategorySet | None) -> Iterator[tuple[Frame, Proposals]]:
-        """Frames spread over the video, and what the detector finds on them."""
+    def _looked_at(self, sentences: Sequence[str | None]) -> Iterator[tuple[Frame, list[Proposals]]]:
+        """Frames spread over the video, and what the detector finds on them.
+
+        It is asked for each sentence by itself: a detector that reads several at once gives a box to one of them only,
+        and sentences may describe the same object. None asks for anything.
+        """
         detector = self._detector("something is to be found")
+        asked = [None if each is None else CategorySet.from_names([each], name="sentence") for each in sentences]
         positions = chosen_positions(len(self._indices), self._system.key_frames)
         context = detector.context
         needed = sorted({n for p in positions for n in range(max(p - context, 0), p + 1)})
@@ -345,7 +363,7 @@ class OfflineRun:
         for frame in frames_at(self._video, [self._indices[n] for n in needed]):
             (features,) = detector.encode([frame])
             if frame.index in chosen:
-                yield frame, detector.segment(features, context=list(seen), categories=categories)
+                yield frame, [detector.segment(features, context=list(seen), categories=each) for each in asked]
             seen.append(features)
 
     # ----------------------------------------------------------- propagation
@@ -362,8 +380,8 @@ class OfflineRun:
     def _recompute(self) -> Iterator[int]:
         """Bring all maps up to date; yields frames, in order, whose maps are."""
         given = {object_id: self._frames_of(object_id) for object_id in self._objects}
-        ahead = plan(given, self._stale, backward=False, joint=self._joint) if self._direction != "backward" else []
-        behind = plan(given, self._stale, backward=True, joint=self._joint) if self._direction != "forward" else []
+        ahead = self._plan(given, backward=False) if self._direction != "backward" else []
+        behind = self._plan(given, backward=True) if self._direction != "forward" else []
         needed = self._needed(behind, backward=True)
         with closing(prefetch(frames_backward(self._video, needed))) as frames:
             for frame, _, found in sweep(frames, behind, self._propagator, self._given_mask, backward=True):
@@ -377,6 +395,20 @@ class OfflineRun:
                         self._settle(object_id, given[object_id], frame, features, found.get(object_id))
                         stale.discard(frame.index)
                 yield frame.index
+
+    def _plan(self, given: Mapping[int, Sequence[int]], *, backward: bool) -> list[Pass]:
+        return [
+            each
+            for ids in self._groups()
+            for each in plan({i: given[i] for i in ids}, self._stale, backward=backward, joint=self._joint)
+        ]
+
+    def _groups(self) -> list[list[int]]:
+        """The objects that compete with each other."""
+        groups: dict[Hashable, list[int]] = {}
+        for object_id in sorted(self._objects):
+            groups.setdefault(self._objects[object_id].group, []).append(object_id)
+        return list(groups.values())
 
     def _needed(self, passes: Sequence[Pass], *others: Iterable[int], backward: bool) -> list[int]:
         needed = {index for each in passes for index in each.frames(self._indices, backward=backward)}
@@ -404,9 +436,9 @@ class OfflineRun:
     # ---------------------------------------------------------------- output
 
     def _composed(self, frame_index: int) -> FrameSegmentation:
-        ids, probabilities, label_map = self._frame(frame_index)
+        shown, masks, probabilities = self._masks(frame_index)
         segments, events = [], []
-        for object_id in ids:
+        for object_id in shown:
             it = self._objects[object_id]
             segments.append(Segment(object_id, object_id, it.category, None, it.is_thing, it.prompt_id))
         for object_id in self._given.get(frame_index, {}):
@@ -416,15 +448,30 @@ class OfflineRun:
             frame_index,
             self._video.size_hw,
             tuple(segments),
-            LabelMap(label_map),
-            probabilities.half() if self._system.soft else None,
+            masks,
+            probabilities.half() if self._system.soft and probabilities is not None else None,
             revision=self._revisions[frame_index],
             events=tuple(events),
         )
 
-    def _frame(self, frame_index: int) -> tuple[list[int], Tensor, Tensor]:
-        """The objects of a frame, their probabilities ``float[1 + N, h, w]`` and labels ``int32[H, W]``."""
-        found = {i: found for i in sorted(self._objects) if (found := self._maps.get((i, frame_index))) is not None}
+    def _masks(self, frame_index: int) -> tuple[list[int], LabelMap | PackedMasks, Tensor | None]:
+        """The objects that are on a frame, their masks, and where all compete their probabilities, see `_frame`."""
+        groups = self._groups()
+        if len(groups) <= 1:
+            ids, probabilities, label_map = self._frame(frame_index, groups[0] if groups else [])
+            return ids, LabelMap(label_map), probabilities
+        mask_of: dict[int, Tensor] = {}
+        for group in groups:
+            ids, _, label_map = self._frame(frame_index, group)
+            mask_of |= zip(ids, LabelMap(label_map).masks_nhw(len(ids)), strict=True)
+        shown = sorted(mask_of)
+        nothing = torch.zeros((0, *self._video.size_hw), dtype=torch.bool)
+        return shown, pack_masks(torch.stack([mask_of[i] for i in shown]) if shown else nothing), None
+
+    def _frame(self, frame_index: int, ids: Sequence[int]) -> tuple[list[int], Tensor, Tensor]:
+        """Those of some objects that are on a frame, their probabilities ``float[1 + N, h, w]`` and labels
+        ``int32[H, W]``."""
+        found = {i: found for i in ids if (found := self._maps.get((i, frame_index))) is not None}
         ids = list(found)
         if not ids:
             return [], torch.ones((1, *self._video.size_hw)), torch.zeros(self._video.size_hw, dtype=torch.int32)
@@ -437,9 +484,10 @@ class OfflineRun:
                 label_map[mask.to(label_map.device)] = channel
         return ids, probabilities, label_map
 
-    def _current_on(self, frame_index: int) -> Any:
+    def _current_on(self, frame_index: int) -> Callable[[int], Tensor | None]:
         def current(object_id: int) -> Tensor | None:
-            ids, _, label_map = self._frame(frame_index)
+            group = next((group for group in self._groups() if object_id in group), [])
+            ids, _, label_map = self._frame(frame_index, group)
             return label_map == ids.index(object_id) + 1 if object_id in ids else None
 
         return current

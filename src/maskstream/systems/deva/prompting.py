@@ -17,11 +17,9 @@ from maskstream.types import (
     MaskPrompt,
     ObjectPrompt,
     PointPrompt,
-    Prompt,
     ScribblePrompt,
     StalePromptError,
     StateDict,
-    TextPrompt,
     resize_masks,
 )
 
@@ -50,7 +48,7 @@ class PromptQueue:
         """The prompts of a frame, which wait no longer."""
         return self._waiting.pop(frame_index, [])
 
-    def checked(self, prompt: Prompt, *, emitted: int) -> ObjectPrompt:
+    def checked(self, prompt: ObjectPrompt, *, emitted: int) -> ObjectPrompt:
         """The prompt itself, once it is known to fit the video and the parts there are.
 
         Args:
@@ -61,9 +59,6 @@ class PromptQueue:
             StalePromptError: its frame has left already.
             InputError: it does not fit.
         """
-        if isinstance(prompt, TextPrompt):
-            raise InputError(f"the text prompt {prompt.text!r} needs a model that reads text; this one takes masks, "
-                             "boxes, points and scribbles")  # fmt: skip
         if prompt.frame_index <= emitted:
             raise StalePromptError(
                 f"the prompt for object {prompt.object_id} is on frame {prompt.frame_index}, "

@@ -34,15 +34,17 @@ from maskstream.types import (
     Propagator,
     Proposals,
     StateDict,
+    TextPrompt,
     Track,
     prompt_id,
     resize_masks,
 )
 
 from .alignment import Alignment, align
+from .concepts import Concepts
 from .consensus import ALPHA
-from .detections import Detections, agreed
-from .identity import ObjectTable
+from .detections import Detections, Vote, agreed
+from .identity import ObjectRecord, ObjectTable
 from .merge import Fused, Merge, merge
 from .prompting import PromptQueue, by
 
@@ -147,7 +149,9 @@ class DevaSession:
         prompter: turns boxes, points and scribbles into masks; without it only masks are taken.
         detector: finds objects by itself; without it only prompted objects are followed, and nothing is held back.
         settings: how detections are taken in.
-        categories: what the detector looks for.
+        categories: what the detector looks for; one that reads may be told more by text prompts, and nothing yet by an
+            empty set.
+        open_vocabulary: whether the detector looks for whatever it is told.
         soft: return probabilities beside masks.
     """
 
@@ -160,12 +164,13 @@ class DevaSession:
         detector: ImageSegmenter[Any] | None = None,
         settings: DevaSettings | None = None,
         categories: CategorySet | None = None,
+        open_vocabulary: bool = False,
         soft: bool = False,
     ) -> None:
         self._propagator = propagator
         self._detector = detector
         self._settings = settings or DevaSettings()
-        self._categories = categories
+        self._concepts = Concepts(categories, reads=open_vocabulary and detector is not None)
         self._size_hw = size_hw
         self._soft = soft
         self.latency = self._settings.latency if detector else 0
@@ -182,15 +187,28 @@ class DevaSession:
         self._last_index = -1
         self._last_emitted = -1
 
+    @property
+    def categories(self) -> CategorySet | None:
+        """What `Segment.category` means, concepts that were prompted included; None where nothing was named."""
+        return self._concepts.categories
+
     def prompt(self, prompts: Sequence[Prompt]) -> None:
-        """Queue prompts for frames that have not left yet; see `Session.prompt`."""
-        accepted = [self._prompts.checked(prompt, emitted=self._last_emitted) for prompt in prompts]
+        """Queue prompts for frames that have not left yet; see `Session.prompt`.
+
+        A `TextPrompt` of a concept is looked for from its frame on, or from the next that the detector has not seen;
+        what is found carries its ``prompt_id``.
+        """
+        texts = [prompt for prompt in prompts if isinstance(prompt, TextPrompt)]
+        self._concepts.check(texts, emitted=self._last_emitted)
+        pointing = [prompt for prompt in prompts if not isinstance(prompt, TextPrompt)]
+        accepted = [self._prompts.checked(prompt, emitted=self._last_emitted) for prompt in pointing]
         for prompt in accepted:
             if self._objects.was_removed(prompt.object_id) or prompt.object_id in self._leaving():
                 raise InputError(f"object {prompt.object_id} was removed: ids are never reused, give a new one")
         for prompt in accepted:
             self._objects.reserve(prompt.object_id)
         self._prompts.add(accepted)
+        self._concepts.add(texts)
 
     def remove(self, object_ids: Sequence[int]) -> None:
         """Stop following objects from the next frame on; see `Session.remove`."""
@@ -213,6 +231,7 @@ class DevaSession:
         """
         check_arrival(frame, self._size_hw, self._last_index)
         self._prompts.refuse_skipped(frame.index, [arrival.frame.index for arrival in self._held])
+        force_key |= self._concepts.begin_between(self._last_index, frame.index)
         arrival = _Arrival(frame, self._propagator.encode(frame), removals=self._removals)
         self._removals = []
         self._last_index = frame.index
@@ -240,6 +259,7 @@ class DevaSession:
         """What is still held back."""
         yield from self._let_go()
         self._prompts.refuse_leftover(self._last_index)
+        self._concepts.refuse_leftover(self._last_index)
 
     def tracks(self) -> list[Track]:
         """Every object that was ever visible."""
@@ -251,6 +271,7 @@ class DevaSession:
             "propagation": self._propagator.state_dict(self._propagation),
             "objects": self._objects.state_dict(),
             "prompts": self._prompts.state_dict(),
+            "concepts": self._concepts.state_dict(),
             "context": list(self._context),
             "held": [_to_plain(arrival) for arrival in self._held],
             "removals": list(self._removals),
@@ -266,6 +287,7 @@ class DevaSession:
         self._propagation = self._propagator.load_state_dict(state["propagation"])
         self._objects.load_state_dict(state["objects"])
         self._prompts.load_state_dict(state["prompts"])
+        self._concepts.load_state_dict(state["concepts"])
         self._context.clear()
         self._context.extend(state["context"])
         self._held = [_from_plain(plain, self._propagator) for plain in state["held"]]
@@ -348,12 +370,18 @@ class DevaSession:
             if self._settings.incremental:
                 _, probabilities = self._propagator.read(self._propagation, arrival.features, advance=False)
                 covered = most_probable(probabilities) > 0
-            proposals = self._detector.segment(
-                seen, context=list(self._context), categories=self._categories, exclude=covered
-            )
-            proposals = proposals.keep([s is None or s >= self._settings.min_score for s in proposals.scores])
+            proposals = self._found(arrival.frame, seen, covered)
         self._context.append(seen)
         return proposals
+
+    def _found(self, frame: Frame, seen: Any, covered: Tensor | None) -> Proposals:
+        """What the detector finds of what it is asked for; nothing, unasked, where that is nothing."""
+        assert self._detector is not None
+        categories = self._concepts.on(frame.index)
+        if categories is not None and not len(categories):
+            return Proposals.none(frame.size_hw)
+        proposals = self._detector.segment(seen, context=list(self._context), categories=categories, exclude=covered)
+        return proposals.keep([s is None or s >= self._settings.min_score for s in proposals.scores])
 
     def _detections(self, arrival: _Arrival, key: _Arrival | None = None) -> Detections:
         """What was found on a frame, at the propagator's resolution; seen from the key frame when that is another."""
@@ -423,7 +451,7 @@ class DevaSession:
             label = len(ids) + k + 1
             if area[label] > 0:
                 record = self._objects.add(is_thing=detections.groups[proposal])
-                record.vote_all(detections.votes[proposal])
+                self._vote_for(record, detections.votes[proposal])
                 label_of_id[record.track_id] = label
                 confirmed.add(record.track_id)
                 seen = _plural(len(detections.votes[proposal]), "frame")
@@ -444,8 +472,14 @@ class DevaSession:
             fused=self._settings.fused,
         )
 
-    def _note_match(self, track_id: int, iou: float, votes: Sequence[tuple[int | None, float | None]]) -> None:
-        self._objects[track_id].vote_all(votes)
+    def _vote_for(self, record: ObjectRecord, votes: Sequence[Vote]) -> None:
+        """Count votes. What nobody pointed at belongs to the prompt that asks for its category."""
+        record.vote_all(votes)
+        if not self._objects.is_reserved(record.track_id):
+            record.prompt_id = self._concepts.prompt_id(record.category)
+
+    def _note_match(self, track_id: int, iou: float, votes: Sequence[Vote]) -> None:
+        self._vote_for(self._objects[track_id], votes)
         event = (
             Event("matched", track_id, f"detected on {_plural(len(votes), 'frame')}, IoU {iou:.2f}")
             if iou > 0.5

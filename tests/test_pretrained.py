@@ -16,7 +16,7 @@ from transformers.models.mask2former.image_processing_pil_mask2former import Mas
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
-from maskstream.segmenters.pretrained import (
+from maskstream.pretrained import (
     Pixels,
     folder_of_kind,
     is_pretrained,

@@ -1,0 +1,56 @@
+"""Where and when a place of a clip is, as sines: the code of Mask2Former's keys, with time added to it.
+
+For an axis of d channels, channel k has the frequency 10000^(-2⌊k/2⌋/d); even channels are sines, odd ones cosines. The
+first half of the channels is for rows, the second for columns; time takes all of them and is added (Tube-Link,
+specification §2).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_EPSILON = 1e-6
+_TEMPERATURE = 10_000.0
+
+
+def clip_angles(frames: int, *, device: torch.device | str | None = None) -> Tensor:
+    """Angles of the frames of a clip, ``float32[T]``: 2π (t + 1) / T, so they depend on how long the clip is."""
+    return 2 * math.pi * torch.arange(1, frames + 1, device=device) / (frames + _EPSILON)
+
+
+def position_codes(
+    size_hw: tuple[int, int],
+    channels: int,
+    *,
+    angles_t: Tensor | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Codes of all places of a clip.
+
+    Args:
+        size_hw: of the map of features.
+        channels: C, a multiple of 4.
+        angles_t: ``float[T]``, when each frame is, such as `clip_angles`; None: of one picture, without time.
+        device: of the result.
+
+    Returns:
+        ``float32[T, C, h, w]``; T = 1 without time.
+    """
+    rows_h, columns_w = (2 * math.pi * torch.arange(1, side + 1, device=device) / (side + _EPSILON) for side in size_hw)
+    half = channels // 2
+    rows_chw = _sines(rows_h, half).T[:, :, None].expand(half, *size_hw)
+    columns_chw = _sines(columns_w, half).T[:, None, :].expand(half, *size_hw)
+    codes_1chw = torch.cat([rows_chw, columns_chw])[None]
+    if angles_t is None:
+        return codes_1chw
+    return codes_1chw + _sines(angles_t.to(codes_1chw), channels)[:, :, None, None]
+
+
+def _sines(angles_x: Tensor, channels: int) -> Tensor:
+    """``float32[X, channels]``."""
+    pair_k = torch.arange(channels, device=angles_x.device).div(2, rounding_mode="floor")
+    turned_xk = angles_x[:, None].float() / _TEMPERATURE ** (2 * pair_k / channels)
+    return torch.where(torch.arange(channels, device=angles_x.device) % 2 == 0, turned_xk.sin(), turned_xk.cos())
