@@ -1,6 +1,6 @@
 """How well the small query core segments single pictures of the synthetic world that it has not seen.
 
-    python benchmarks/core.py [--weights core-tiny] [--videos 48] [--size 240 427]
+    python benchmarks/core.py [--weights core-tiny] [--videos 32] [--size 128 224]
 
 Panoptic quality on every 8th frame of videos of seeds that training never uses, at each level. A PQ of less than 60 on
 the level "easy" makes the exit code 1.
@@ -27,8 +27,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="core-tiny", help="of the package, or a folder")
-    parser.add_argument("--videos", type=int, default=48)
-    parser.add_argument("--size", type=int, nargs=2, default=(240, 427), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--videos", type=int, default=32)
+    parser.add_argument("--size", type=int, nargs=2, default=(128, 224), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--min-score", type=float, default=0.5)
     parser.add_argument("--short-side", type=int, help="of what the network sees; its own if left out")
     options = parser.parse_args()
