@@ -20,8 +20,10 @@ def test_known_label_spaces_have_their_published_sizes():
         "coco": (80, 80),
         "ade20k": (150, 100),
         "cityscapes": (19, 8),
+        "synthetic": (22, 14),
         "ade20k-things": (100, 100),
         "cityscapes-things": (8, 8),
+        "synthetic-things": (14, 14),
     }
 
 
