@@ -68,9 +68,10 @@ def test_places_in_no_region_do_not_count():
     assert place_loss(one, target).item() == pytest.approx(place_loss(other, target).item())
 
 
-def test_the_same_iteration_has_the_same_loss():
+def test_chance_follows_from_the_numbers_of_samples():
     one, some = learner(), batch()
-    first, second, other = (one(some, iteration=n, seed=3)["loss"].item() for n in (5, 5, 6))
+    later = replace(some, number_b=some.number_b + 2)
+    first, second, other = (one(each, iteration=5, seed=3)["loss"].item() for each in (some, some, later))
     assert first == second != other
 
 

@@ -1,15 +1,20 @@
 """Clips with everything in them: what is asked for is what is there."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from maskstream.synthetic.scene import STUFF, THINGS, WORLD
 from maskstream.synthetic.videos import synthetic_videos
+from maskstream.training import data
 from maskstream.training.augmentation import LargeScaleJitter
+from maskstream.training.recipe import SourceRecipe, load_recipe
 from maskstream.training.rendered import RenderedClips
 from maskstream.training.tubes import AnnotatedTubes, RenderedTubes, Tubes, stacked_tubes, targets_of
-from maskstream.types import InputError
+from maskstream.types import FrameAnnotation, FrameRef, FrameSegmentation, InputError, Segment, VideoSample
 
 
 def scenes(frames=2, level="medium", size=64):
@@ -112,3 +117,32 @@ def test_videos_are_augmented_to_one_size(videos):
 def test_videos_that_are_too_short_are_refused(videos):
     with pytest.raises(InputError, match="no video has 9 annotated frames"):
         AnnotatedTubes(videos, WORLD, frames=9, augment=untouched)
+
+
+def plain_video(level: int) -> VideoSample:
+    """One frame of one grey, all of it fish."""
+    fish = FrameSegmentation.from_masks(0, (Segment(1, 1, category=1),), torch.ones(1, 32, 32, dtype=torch.bool))
+    picture = np.full((32, 32, 3), level, np.uint8)
+    return VideoSample(f"v{level}", (FrameRef("0"),), lambda _: FrameAnnotation(fish), read_image=lambda _: picture)
+
+
+@pytest.mark.parametrize(
+    ("settings", "there"),
+    [({}, {0, 1, 2, 3}), ({"fraction": 0.5}, {1, 3}), ({"repeat": 0}, {9})],
+    ids=["all", "half", "switched off"],
+)
+def test_a_recipe_says_which_videos_are_used(monkeypatch, settings, there):
+    """Each is known by its grey; the half of four that this seed gives is 1 and 3."""
+    opened = {"vspw": [plain_video(n) for n in range(4)], "other": [plain_video(9)]}
+    monkeypatch.setattr(data, "_dataset", lambda _, one: SimpleNamespace(videos=opened[one.key], categories=WORLD))
+    monkeypatch.setitem(data._AUGMENTATIONS, "stable", lambda *_: untouched)
+    recipe = load_recipe("core-vspw", ("train.seed=5",))
+    sources = (SourceRecipe(name="vspw", **settings), SourceRecipe(name="other", weight=1e-9))
+    made = data.tubes(replace(recipe, data=replace(recipe.data, sources=sources)))
+    assert {int(made[n].frames_bt3hw[0, 0, 0, 0, 0]) for n in range(40)} == there
+
+
+@pytest.mark.parametrize("setting", ["data.mix=batch", "data.sources.easy.copy_paste=0.5"])
+def test_what_clips_with_everything_cannot_is_refused(setting):
+    with pytest.raises(InputError, match=r"mix|copy_paste"):
+        data.tubes(load_recipe("core-tiny", (setting,)))

@@ -65,7 +65,7 @@ class ClipMask2Former(nn.Module):
             raise InputError("a Mask2Former with pre_norm or dropout is not supported: set pre_norm=False, dropout=0")
         self.network = network
         self.time_code = time_code
-        self.train(network.training)
+        self.training = network.training
 
     @property
     def classes(self) -> int:

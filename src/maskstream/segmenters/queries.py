@@ -14,12 +14,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from maskstream.mask2former.network import STRIDE
 from maskstream.mask2former.postprocess import (
+    MIN_SCORE,
     MIN_VISIBLE,
     FrameSizes,
     by_score,
@@ -33,18 +35,12 @@ from maskstream.types import Category, CategorySet, Frame, InputError, ObjectPro
 
 from .label_spaces import shared_categories
 
-if TYPE_CHECKING:
-    pass
-
-NETWORK_STRIDE = 32
-"""Pictures are padded to multiples of it for networks of four strided stages, as their authors do."""
-
 LONG_SIDE = 5 / 3
 """Most that the long side may be of the short one where the caller chooses that: 1333 / 800, as published."""
 
 QueryTask = Literal["panoptic", "instance", "semantic"]
 
-MIN_SCORES: dict[str, float] = {"panoptic": 0.8, "instance": 0.5, "semantic": 0.0}
+MIN_SCORES: dict[str, float] = {"panoptic": MIN_SCORE, "instance": 0.5, "semantic": 0.0}
 """Least scores of proposals, where the caller does not say."""
 
 
@@ -196,11 +192,11 @@ def pyramid_pixels(pixels: Pixels, short_side: int | None) -> Pixels:
     Raises:
         InputError: the side is too small.
     """
-    pixels = replace(pixels, divisor=max(pixels.divisor, NETWORK_STRIDE))
+    pixels = replace(pixels, divisor=max(pixels.divisor, STRIDE))
     if short_side is None:
         return pixels
-    if short_side < NETWORK_STRIDE:
-        raise InputError(f"short_side is at least {NETWORK_STRIDE} pixels, not {short_side}")
+    if short_side < STRIDE:
+        raise InputError(f"short_side is at least {STRIDE} pixels, not {short_side}")
     return replace(pixels, exact_hw=None, pad_hw=None, shortest=short_side, longest=round(short_side * LONG_SIDE))
 
 

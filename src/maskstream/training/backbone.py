@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from .rendered import MOST_GRAIN, RenderedClips, grainy
 from .sampling import Choice
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
     from transformers.backbone_utils import BackboneMixin
 
 _LEAST_AREA = 0.004
@@ -134,6 +136,10 @@ class BackboneLearner(nn.Module):
             "loss": F.cross_entropy(logits_nk, batch.classes_n),
             "accuracy": (logits_nk.argmax(1) == batch.classes_n).float().mean().detach(),
         }
+
+    def save(self, folder: Path) -> None:
+        """Write the backbone as `transformers` takes it."""
+        cast("PreTrainedModel", self.backbone).save_pretrained(folder)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from maskstream.segmenters.click import ClickNetwork, click_inputs, clicked_mask
+from maskstream.segmenters.click import ClickNetwork, click_inputs, clicked_mask, save_click_network
 from maskstream.segmenters.grabcut import grab_cut
 from maskstream.segmenters.prompted import Hints
 
@@ -269,6 +269,10 @@ class ClickLearner(nn.Module):
         self.train(was_training)
         found_kbhw: NDArray[np.bool_] = np.array(found_bkhw).swapaxes(0, 1)
         return found_kbhw
+
+    def save(self, folder: Path) -> None:
+        """Write the network, as commands take it."""
+        save_click_network(self.network, folder)
 
     def validate(self) -> dict[str, float]:
         """Intersection over union after 1, 3 and 5 clicks on pictures that are not trained on, means."""

@@ -8,6 +8,7 @@ Mask2Former (Cheng et al., CVPR 2022), §3.3 and 4; over clips as Mask2Former fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from maskstream.mask2former.checkpoints import save_core
 from maskstream.mask2former.criterion import SetCriterion
 from maskstream.mask2former.network import STRIDE, ClipMask2Former, normalised
 from maskstream.mask2former.prediction import ClipTargets
@@ -29,6 +31,7 @@ from maskstream.types import Frame, FrameSegmentation, Proposals, Segment
 
 from .recipe import TrainRecipe, ValidateRecipe
 from .sampling import read_picture
+from .schedule import mixed
 from .tubes import TubeBatch
 
 _EVERY = 8
@@ -64,14 +67,15 @@ class CoreLearner(nn.Module):
 
         Args:
             batch: clips.
-            iteration: of the run.
+            iteration: of the run; changes nothing.
             seed: of the run.
 
         Returns:
             ``loss``, the sum over all stages, to be differentiated, the parts of the last stage, and ``places``, the
             auxiliary loss, if there is one.
         """
-        generator = torch.Generator(batch.frames_bt3hw.device).manual_seed(seed * 1_000_003 + iteration)
+        del iteration
+        generator = torch.Generator(batch.frames_bt3hw.device).manual_seed(mixed(seed, int(batch.number_b[0])))
         features = self.network.features(normalised(batch.frames_bt3hw))
         found = self.criterion(self.network.decode(features, every_stage=True), batch.targets, generator=generator)
         if self.classifier is None:
@@ -100,6 +104,10 @@ class CoreLearner(nn.Module):
             }
             for (is_backbone, is_kept), weights in groups.items()
         ]
+
+    def save(self, folder: Path) -> None:
+        """Write the network as segmenters take it."""
+        save_core(self.network.network, folder, short_side=self.validation.size[0])
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -39,10 +39,11 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 T = TypeVar("T")
 
-_AUGMENTATIONS: dict[AugmentationName, Callable[[int], Augmentation]] = {
-    "stable": lambda size: Stable(size=size),
-    "aggressive": lambda size: Aggressive(size=size),
-    "static": lambda size: Static(size=size),
+_AUGMENTATIONS: dict[AugmentationName, Callable[[int, SourceRecipe], Augmentation]] = {
+    "stable": lambda size, _: Stable(size=size),
+    "aggressive": lambda size, _: Aggressive(size=size),
+    "static": lambda size, _: Static(size=size),
+    "large-scale": lambda size, source: LargeScaleJitter(size=size, scale=source.scale),
 }
 
 
@@ -113,9 +114,8 @@ def clicked_pictures(recipe: Recipe) -> ClickedPictures:
     for source in recipe.data.sources:
         if source.name not in (SYNTHETIC, CUTOUTS, PAIRS):
             raise InputError(f"there is no source {source.name!r} of clicked pictures: {SYNTHETIC}, {CUTOUTS}, {PAIRS}")
-        weight = 1.0 if source.weight is None else source.weight
         if source.name == PAIRS:
-            sources.append((PairClips(Path(_root(recipe, source)), size=recipe.data.size), weight))
+            sources.append((PairClips(Path(_root(recipe, source)), size=recipe.data.size), _weight(source)))
         else:
             sources.append(_opened(of_one_frame, source))
     return ClickedPictures(sources, seed=recipe.train.seed)
@@ -144,18 +144,26 @@ def tubes(recipe: Recipe) -> Tubes:
     """The clips of a recipe, with everything in them: of rendered scenes, or of data sets.
 
     Raises:
-        InputError: a source is missing, or has nothing to train on.
+        InputError: a source is missing, has nothing to train on, or is asked for what clips with everything cannot.
     """
+    if recipe.data.mix == "batch":
+        raise InputError("data.mix=batch: batches of the query core have clips of all sources, mix=sample")
     sources: list[tuple[TubeSource, float]] = []
-    for source in recipe.data.sources:
+    for source in _drawn_from(recipe):
+        if source.copy_paste:
+            raise InputError(f"{source.key} has copy_paste: only objects that are tracked can be pasted, set it to 0")
         if source.name == SYNTHETIC:
             sources.append((RenderedTubes(_rendered(recipe, source)), _weight(source)))
             continue
         opened = _dataset(recipe, source)
-        videos = some_of(opened.videos, source.fraction, seed=recipe.train.seed)
-        augment = _augmentation(recipe, source)
-        made = AnnotatedTubes(videos, opened.categories, frames=recipe.task.frames, augment=augment)
-        sources.append((made, float(len(made)) if source.weight is None else source.weight))
+        made = AnnotatedTubes(
+            _part(recipe, source, opened.videos),
+            opened.categories,
+            frames=recipe.task.frames,
+            augment=_augmentation(recipe, source),
+            every=source.every,
+        )
+        sources.append((made, _weight_among(source, len(made))))
     return Tubes(sources, seed=recipe.train.seed)
 
 
@@ -218,6 +226,22 @@ def _weight(source: SourceRecipe | None) -> float:
     return 0.0 if source is None else 1.0 if source.weight is None else source.weight
 
 
+def _weight_among(source: SourceRecipe, clips: int) -> float:
+    """The weight of a source that has so many clips."""
+    return float(clips * (1 if source.repeat is None else source.repeat)) if source.weight is None else source.weight
+
+
+def _drawn_from(recipe: Recipe) -> list[SourceRecipe]:
+    """The sources of a recipe but those that are switched off."""
+    return [source for source in recipe.data.sources if source.weight != 0 and source.repeat != 0]
+
+
+def _part(recipe: Recipe, source: SourceRecipe, videos: Sequence[VideoSample]) -> Sequence[VideoSample]:
+    """What is used of the videos of a source."""
+    fraction = source.fraction if recipe.data.fraction is None else recipe.data.fraction
+    return some_of(videos, fraction, seed=recipe.train.seed)
+
+
 def _ahead(drawn: Iterator[T]) -> Iterator[T]:
     """Make the next batch while this one is used."""
     with ThreadPoolExecutor(1) as pool:
@@ -248,9 +272,8 @@ def mixture(recipe: Recipe) -> Mixture:
     Raises:
         InputError: a source is missing, or has nothing to train on.
     """
-    sources = [source for source in recipe.data.sources if source.weight != 0 and source.repeat != 0]
     return Mixture(
-        [_opened(recipe, source) for source in sources],
+        [_opened(recipe, source) for source in _drawn_from(recipe)],
         seed=recipe.train.seed,
         batch=recipe.train.batch,
         steps=recipe.train.steps,
@@ -300,13 +323,11 @@ def _pasted(recipe: Recipe, source: SourceRecipe) -> PastedClips:
 
 def _opened(recipe: Recipe, source: SourceRecipe) -> tuple[Source, float]:
     """A source with its weight. That of a data set is how many videos it has, unless the recipe says otherwise."""
-    weight = 1.0 if source.weight is None else source.weight
     if source.name == SYNTHETIC:
-        return _rendered(recipe, source), weight
+        return _rendered(recipe, source), _weight(source)
     if source.name == CUTOUTS:
-        return _pasted(recipe, source), weight
-    fraction = source.fraction if recipe.data.fraction is None else recipe.data.fraction
-    videos = some_of(_videos(recipe, source), fraction, seed=recipe.train.seed)
+        return _pasted(recipe, source), _weight(source)
+    videos = _part(recipe, source, _videos(recipe, source))
     name = recipe.data.augmentation or source.augmentation
     augment, length = _augmentation(recipe, source), recipe.task.frames
     clips: ImageClips | VideoClips
@@ -314,16 +335,11 @@ def _opened(recipe: Recipe, source: SourceRecipe) -> tuple[Source, float]:
         clips = ImageClips(videos, length=length, augment=augment)
     else:
         clips = VideoClips(videos, length=length, augment=augment, gaps=GapSchedule(every=source.every))
-    if source.weight is None:
-        weight = float(len(clips) * (1 if source.repeat is None else source.repeat))
-    return (_Pasted(clips, source.copy_paste) if source.copy_paste else clips), weight
+    return (_Pasted(clips, source.copy_paste) if source.copy_paste else clips), _weight_among(source, len(clips))
 
 
 def _augmentation(recipe: Recipe, source: SourceRecipe) -> Augmentation:
-    name = recipe.data.augmentation or source.augmentation
-    if name == "large-scale":
-        return LargeScaleJitter(size=recipe.data.size, scale=source.scale)
-    return _AUGMENTATIONS[name](recipe.data.size)
+    return _AUGMENTATIONS[recipe.data.augmentation or source.augmentation](recipe.data.size, source)
 
 
 @dataclass(frozen=True, slots=True)

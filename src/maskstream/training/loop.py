@@ -61,6 +61,10 @@ class Learner(Protocol[B_contra]):
         """A picture of what it finds in a batch, ``uint8[H, W, 3]`` RGB."""
         ...
 
+    def save(self, folder: Path) -> None:
+        """Write what was trained, as commands take it."""
+        ...
+
 
 @runtime_checkable
 class Grouped(Protocol):

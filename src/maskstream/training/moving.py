@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from maskstream.segmenters.camera_motion import fit_camera_flow, motion_evidence, residual_motion
 from maskstream.segmenters.motion import MotionSegmenter
-from maskstream.segmenters.motion_network import CHANNELS_OF_GAP, MotionNetwork, motion_inputs
+from maskstream.segmenters.motion_network import CHANNELS_OF_GAP, MotionNetwork, motion_inputs, save_motion_network
 from maskstream.synthetic.batched import Clips
 from maskstream.synthetic.cutouts import Cutouts, draw_cutouts
 from maskstream.types import InputError
@@ -298,6 +298,10 @@ class MotionLearner(nn.Module):
         shared, both = (found * truth).sum((1, 2)), found.sum((1, 2)) + truth.sum((1, 2))
         dice = (1 - (2 * shared + 1) / (both + 1)).mean()
         return {"loss": 2 * ce + dice, "ce": ce.detach(), "dice": dice.detach()}
+
+    def save(self, folder: Path) -> None:
+        """Write the network, as commands take it."""
+        save_motion_network(self.network, folder)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

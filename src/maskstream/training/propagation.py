@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from maskstream.metrics import DavisSemiSupervised
 from maskstream.propagation import NetworkPropagator, PropagationNetwork
 from maskstream.propagation.attention import Keys, similarity
 from maskstream.propagation.losses import bootstrapped_cross_entropy, hard_fraction, soft_dice
-from maskstream.propagation.network import ImageFeatures
+from maskstream.propagation.network import ImageFeatures, save_pretrained
 from maskstream.propagation.network_features import DEVIATION, MEAN, NetworkFeatures
 from maskstream.sinks.draw import draw_overlay
 from maskstream.synthetic.batched import batch as batch_of_scenes
@@ -336,6 +337,10 @@ class PropagationLearner(nn.Module):
             guide=ClipGuide.of(batch, first_bnhw) if self.network.config.guide_dim else None,
             spoil=lambda masks_bnhw: spoilt(masks_bnhw, self.mistakes, rng) if self.training else masks_bnhw,
         )
+
+    def save(self, folder: Path) -> None:
+        """Write the network, as commands take it."""
+        save_pretrained(self.network, folder)
 
     def validate(self) -> dict[str, float]:
         """Video object segmentation of rendered scenes, beside a baseline that repeats the first masks.

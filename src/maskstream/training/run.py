@@ -14,27 +14,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
 from maskstream.files import write_text_atomic
-from maskstream.mask2former.checkpoints import load_core, save_core
+from maskstream.mask2former.checkpoints import load_core
 from maskstream.mask2former.network import ClipMask2Former, with_classes
 from maskstream.mask2former.sizes import CORE_SIZES, load_backbone, new_network
-from maskstream.propagation.network import NetworkConfig, PropagationNetwork, load_checkpoint, save_pretrained
-from maskstream.segmenters.click import ClickConfig, ClickNetwork, load_click_network, save_click_network
-from maskstream.segmenters.motion_network import MotionConfig, MotionNetwork, load_motion_network, save_motion_network
+from maskstream.propagation.network import NetworkConfig, PropagationNetwork, load_checkpoint
+from maskstream.segmenters.click import ClickConfig, ClickNetwork, load_click_network
+from maskstream.segmenters.motion_network import MotionConfig, MotionNetwork, load_motion_network
 from maskstream.sinks.folder import OwnedFolder
 from maskstream.synthetic.scene import THINGS
 from maskstream.types import InputError
 
-from .backbone import BackboneLearner, CropBatch, stacked_crops
+from .backbone import BackboneLearner, stacked_crops
 from .checkpoint import newest
-from .clicked import ClickBatch, ClickLearner, stacked_pictures
-from .clips import ClipBatch
+from .clicked import ClickLearner, stacked_pictures
 from .core import CoreLearner
 from .curve import CURVE, VALIDATION, read_curve
 from .data import (
@@ -51,15 +50,14 @@ from .data import (
 )
 from .initial import load_image_backbone, load_mask_backbone
 from .loop import CHECKPOINTS, Learner, Progress, accelerator_for, train
-from .moving import MotionBatch, MotionLearner, stacked
+from .moving import MotionLearner, stacked
 from .propagation import PropagationLearner
 from .recipe import FILMED, ModelRecipe, Recipe, recipe_text, what_decides
 from .report import write_report
 from .schedule import mixed
-from .tubes import TubeBatch
 
 if TYPE_CHECKING:
-    from transformers import Mask2FormerForUniversalSegmentation, PreTrainedModel
+    from transformers import Mask2FormerForUniversalSegmentation
 
 B = TypeVar("B")
 
@@ -157,15 +155,15 @@ def _run(
         write_text_atomic(output / "recipe.yaml", recipe_text(recipe))
     what = (recipe, output, accelerator, on_step, board)
     if recipe.model.family == "motion":
-        progress = _fit(build_motion_learner(recipe), motion_batches, _save_motion, *what)
+        progress = _fit(build_motion_learner(recipe), motion_batches, *what)
     elif recipe.model.family == "click":
-        progress = _fit(build_click_learner(recipe), click_batches, _save_clicks, *what)
+        progress = _fit(build_click_learner(recipe), click_batches, *what)
     elif recipe.model.family == "backbone":
-        progress = _fit(build_backbone_learner(recipe), crop_batches, _save_backbone, *what)
+        progress = _fit(build_backbone_learner(recipe), crop_batches, *what)
     elif recipe.model.family == "core":
-        progress = _fit(build_core_learner(recipe), tube_batches, _save_core, *what)
+        progress = _fit(build_core_learner(recipe), tube_batches, *what)
     else:
-        progress = _fit(build_learner(recipe), batches, _save_propagation, *what)
+        progress = _fit(build_learner(recipe), batches, *what)
     if leads:
         write_report(output, recipe)
         if progress.done == steps:
@@ -176,7 +174,6 @@ def _run(
 def _fit(
     learner: Learner[B],
     batches: Callable[[Recipe, Accelerator, int], Iterator[B]],
-    save: Callable[[Learner[B], Path], None],
     recipe: Recipe,
     output: Path,
     accelerator: Accelerator,
@@ -195,33 +192,8 @@ def _fit(
         board=board,
     )
     if leads:
-        save(best, output / WEIGHTS)
+        best.save(output / WEIGHTS)
     return progress
-
-
-def _save_propagation(learner: Learner[ClipBatch], folder: Path) -> None:
-    assert isinstance(learner, PropagationLearner)
-    save_pretrained(learner.network, folder)
-
-
-def _save_motion(learner: Learner[MotionBatch], folder: Path) -> None:
-    assert isinstance(learner, MotionLearner)
-    save_motion_network(learner.network, folder)
-
-
-def _save_clicks(learner: Learner[ClickBatch], folder: Path) -> None:
-    assert isinstance(learner, ClickLearner)
-    save_click_network(learner.network, folder)
-
-
-def _save_backbone(learner: Learner[CropBatch], folder: Path) -> None:
-    assert isinstance(learner, BackboneLearner)
-    cast("PreTrainedModel", learner.backbone).save_pretrained(folder)
-
-
-def _save_core(learner: Learner[TubeBatch], folder: Path) -> None:
-    assert isinstance(learner, CoreLearner)
-    save_core(learner.network.network, folder, short_side=learner.validation.size[0])
 
 
 def _summary(output: Path, progress: Progress, accelerator: Accelerator) -> Summary:

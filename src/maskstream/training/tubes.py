@@ -27,6 +27,9 @@ _LEAST_PIXELS = 16
 
 _TRIES = 6
 
+_GAP = 5
+"""Frames of a video that a frame of a clip may be from the nearest other one, where they are annotated."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TubeBatch:
@@ -104,7 +107,7 @@ class AnnotatedTubes:
         categories: of the data set; classes are positions in it.
         frames: T.
         augment: what chance does with a clip.
-        gap: how many annotated frames a frame of a clip may be from the nearest other one.
+        every: frames of a video from one annotated frame to the next.
 
     Raises:
         InputError: no video has so many annotated frames.
@@ -117,7 +120,7 @@ class AnnotatedTubes:
         *,
         frames: int,
         augment: Augmentation,
-        gap: int = 5,
+        every: int = 1,
     ) -> None:
         self._places = []
         for n, video in enumerate(videos):
@@ -131,7 +134,7 @@ class AnnotatedTubes:
         self._is_stuff = {category.id for category in categories.categories if category.is_thing is False}
         self._frames = frames
         self._augment = augment
-        self._gap = gap
+        self._gap = max(1, _GAP // every)
 
     def __len__(self) -> int:
         return len(self._places)

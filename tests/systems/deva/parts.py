@@ -161,6 +161,29 @@ class ScriptedDetector:
         return self.script.get(features, Proposals.none(SIZE))
 
 
+class Oracle:
+    """A segmenter that sees of a frame its number alone: what it finds is what `at` says."""
+
+    context = 0
+
+    def encode(self, frames: Sequence[Frame]) -> list[int]:
+        return [frame.index for frame in frames]
+
+    def segment(
+        self,
+        features: int,
+        prompts: Sequence[ObjectPrompt] = (),
+        *,
+        context: Sequence[int] = (),
+        categories: CategorySet | None = None,
+        exclude: Tensor | None = None,
+    ) -> Proposals:
+        return self.at(features, categories)
+
+    def at(self, index: int, categories: CategorySet | None) -> Proposals:
+        raise NotImplementedError
+
+
 class BoxFiller:
     """A box is filled; points add or take away a pixel from the mask they refine."""
 

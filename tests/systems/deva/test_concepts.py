@@ -19,7 +19,6 @@ from maskstream.types import (
     FrameSegmentation,
     InputError,
     MaskPrompt,
-    ObjectPrompt,
     Prompt,
     Proposals,
     StalePromptError,
@@ -27,42 +26,29 @@ from maskstream.types import (
     TextPrompt,
 )
 
-from .parts import LEFT, RIGHT, SIZE, TOP, StillPropagator, described, frame, same, visible, watch
+from .parts import LEFT, RIGHT, SIZE, TOP, Oracle, StillPropagator, described, frame, same, visible, watch
 
 CATS = CategorySet.from_names(["cat"], name="pets")
 NOTHING_YET = CategorySet("words", ())
 
 
-class Reader:
+class Reader(Oracle):
     """Knows where what is, by name and frame, and notes what it was asked.
 
     Attributes:
         asked: frames, and the names that were looked for.
     """
 
-    context = 0
-
     def __init__(self, there: dict[str, list[Tensor]], *, frames: range = range(99)) -> None:
         self.there = there
         self.frames = frames
         self.asked: list[tuple[int, tuple[str, ...]]] = []
 
-    def encode(self, frames: Sequence[Frame]) -> list[int]:
-        return [each.index for each in frames]
-
-    def segment(
-        self,
-        features: int,
-        prompts: Sequence[ObjectPrompt] = (),
-        *,
-        context: Sequence[int] = (),
-        categories: CategorySet | None = None,
-        exclude: Tensor | None = None,
-    ) -> Proposals:
+    def at(self, index: int, categories: CategorySet | None) -> Proposals:
         assert categories is not None and len(categories), "asked for nothing"
-        self.asked.append((features, categories.names))
+        self.asked.append((index, categories.names))
         found = [(c.id, mask) for c in categories.categories for mask in self.there.get(c.name, [])]
-        if not found or features not in self.frames:
+        if not found or index not in self.frames:
             return Proposals.none(SIZE)
         return Proposals(torch.stack([mask for _, mask in found]), categories=tuple(c for c, _ in found))
 
@@ -228,13 +214,11 @@ def test_a_kind_of_thing_that_is_named_on_the_way_is_followed():
     assert category is not None
 
     class Noisy(Reader):
-        def segment(
-            self, features: int, *args: object, categories: CategorySet | None = None, **_: object
-        ) -> Proposals:
+        def at(self, index: int, categories: CategorySet | None) -> Proposals:
             assert categories is not None
-            rng = np.random.default_rng([3, features])
+            rng = np.random.default_rng([3, index])
             wanted = {WORLD[c].name: c for c in WORLD.ids}
-            pairs = zip(truth[features].segments, truth[features].masks_nhw(), strict=True)
+            pairs = zip(truth[index].segments, truth[index].masks_nhw(), strict=True)
             masks = [
                 (each.id, mask.roll(tuple(rng.integers(-1, 2, 2).tolist()), (0, 1)))
                 for segment, mask in pairs

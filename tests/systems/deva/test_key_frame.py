@@ -28,14 +28,13 @@ from maskstream.types import (
     FrameSegmentation,
     InputError,
     MaskPrompt,
-    ObjectPrompt,
     Prompt,
     Proposals,
     TextPrompt,
 )
 from maskstream.video import open_video
 
-from .parts import LEFT, SIZE, ShiftingPropagator, StillPropagator, found, frame, region, visible
+from .parts import LEFT, SIZE, Oracle, ShiftingPropagator, StillPropagator, found, frame, region, visible
 
 DOT, NONE = region(3, 2, 4, 3), region(0, 0, 0, 0)
 
@@ -125,39 +124,26 @@ SENTENCES = ("the fish in front", "the one behind")
 FRAMES = 20
 
 
-class NoisyReader:
+class NoisyReader(Oracle):
     """Knows the truth, and blurs it, shifts it on frames it is unsure of, and takes one object for the other on some.
 
     Attributes:
         asked: the frames it was asked about, with what.
     """
 
-    context = 0
-
     def __init__(self, truth: Sequence[FrameSegmentation], *, scored: bool = True) -> None:
         self.truth = truth
         self.scored = scored
         self.asked: list[tuple[int, tuple[str, ...]]] = []
 
-    def encode(self, frames: Sequence[Frame]) -> list[int]:
-        return [shown.index for shown in frames]
-
-    def segment(
-        self,
-        features: int,
-        prompts: Sequence[ObjectPrompt] = (),
-        *,
-        context: Sequence[int] = (),
-        categories: CategorySet | None = None,
-        exclude: Tensor | None = None,
-    ) -> Proposals:
+    def at(self, index: int, categories: CategorySet | None) -> Proposals:
         wanted = SENTENCES if categories is None else categories.names
-        self.asked.append((features, () if categories is None else categories.names))
-        unsure = features % 4 == 1
+        self.asked.append((index, () if categories is None else categories.names))
+        unsure = index % 4 == 1
         masks, scores = [], []
         for object_id in (1 + SENTENCES.index(name) for name in wanted):
             seen = 3 - object_id if unsure else object_id
-            mask = torch.nn.functional.avg_pool2d(true_mask(self.truth[features], seen)[None].float(), 3, 1, 1)[0]
+            mask = torch.nn.functional.avg_pool2d(true_mask(self.truth[index], seen)[None].float(), 3, 1, 1)[0]
             masks.append(torch.roll(mask, 6, dims=1) * 0.6 if unsure else mask)
             scores.append(0.1 if unsure else 0.9)
         return Proposals(torch.stack(masks), scores=tuple(scores) if self.scored else ())
@@ -275,7 +261,7 @@ def test_a_segmenter_that_looks_back_sees_the_frames_just_before():
 
 def test_an_object_that_no_frame_shows_is_nowhere():
     class Blind(NoisyReader):
-        def segment(self, features: int, *args: object, **more: object) -> Proposals:
+        def at(self, index: int, categories: CategorySet | None) -> Proposals:
             return Proposals.none(SAMPLE)
 
     frames, _ = sample()

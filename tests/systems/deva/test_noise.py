@@ -12,9 +12,9 @@ from torch import Tensor
 
 from maskstream.propagation import FlowPropagator
 from maskstream.systems.deva import DevaSession, DevaSettings
-from maskstream.types import CategorySet, Frame, FrameSegmentation, ObjectPrompt, Propagator, Proposals
+from maskstream.types import CategorySet, Frame, FrameSegmentation, Propagator, Proposals
 
-from .parts import ShiftingPropagator, region
+from .parts import Oracle, ShiftingPropagator, region
 
 FRAMES = 50
 MISSED, MISTAKEN = 0.2, 0.05
@@ -24,32 +24,20 @@ Truth = Callable[[int], Tensor]
 
 
 @dataclass
-class NoisySegmenter:
+class NoisySegmenter(Oracle):
     """Sees an object four times of five, its outline a pixel off, and for every twentieth a thing that is not there."""
 
     truth: Truth
     generator: np.random.Generator
     mistakes: list[tuple[int, Tensor]] = field(default_factory=list)
-    context: int = 0
 
-    def encode(self, frames: Sequence[Frame]) -> list[int]:
-        return [frame.index for frame in frames]
-
-    def segment(
-        self,
-        features: int,
-        prompts: Sequence[ObjectPrompt] = (),
-        *,
-        context: Sequence[int] = (),
-        categories: CategorySet | None = None,
-        exclude: Tensor | None = None,
-    ) -> Proposals:
+    def at(self, index: int, categories: CategorySet | None) -> Proposals:
         masks = []
-        for mask in self.truth(features):
+        for mask in self.truth(index):
             if self.generator.random() >= MISSED:
                 masks.append(mask.roll(tuple(self.generator.integers(-1, 2, 2).tolist()), (0, 1)))
             if self.generator.random() < MISTAKEN:
-                self.mistakes.append((features, self._somewhere(mask.shape[0], mask.shape[1])))
+                self.mistakes.append((index, self._somewhere(mask.shape[0], mask.shape[1])))
                 masks.append(self.mistakes[-1][1])
         return Proposals(torch.stack(masks)) if masks else Proposals.none((1, 1))
 

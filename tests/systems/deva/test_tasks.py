@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from maskstream.metrics import (
     BurstOpenWorld,
@@ -40,6 +39,8 @@ from maskstream.types import (
     Task,
 )
 
+from .parts import Oracle
+
 SIZE = (120, 160)
 FRAMES = 20
 MISSED, MISNAMED = 0.15, 0.15
@@ -65,27 +66,15 @@ def films() -> list[Film]:
 
 
 @dataclass
-class NoisyOracle:
+class NoisyOracle(Oracle):
     """Misses some, moves all by up to a pixel, and calls some of them something else of their kind."""
 
     film: Film
     wanted: Callable[[bool | None], bool] = lambda is_thing: True
-    context: int = 0
 
-    def encode(self, frames: Sequence[Frame]) -> list[int]:
-        return [frame.index for frame in frames]
-
-    def segment(
-        self,
-        features: int,
-        prompts: Sequence[ObjectPrompt] = (),
-        *,
-        context: Sequence[int] = (),
-        categories: CategorySet | None = None,
-        exclude: Tensor | None = None,
-    ) -> Proposals:
-        rng = np.random.default_rng([5, features])
-        truth = self.film.truth[features].segmentation
+    def at(self, index: int, categories: CategorySet | None) -> Proposals:
+        rng = np.random.default_rng([5, index])
+        truth = self.film.truth[index].segmentation
         masks, names, kinds = [], [], []
         for segment, mask in zip(truth.segments, truth.masks_nhw(), strict=True):
             missed, misnamed = rng.random(2) < (MISSED, MISNAMED)
