@@ -120,7 +120,7 @@ class SetCriterion:
         probability_mp = logits_mp.sigmoid()
         both_m = (probability_mp * truth_mp).sum(1)
         either_m = probability_mp.sum(1) + truth_mp.sum(1)
-        dice_m = 1 - (2 * both_m + 1) / (either_m + 1)
+        dice_m = 1 - (2 * both_m + self.weights.smooth) / (either_m + self.weights.smooth)
         return bce_m.sum(), dice_m.sum()
 
 

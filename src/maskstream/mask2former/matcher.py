@@ -30,11 +30,13 @@ class Weights:
         classes: of the class.
         bce: of the mask, by the cross-entropy of its pixels.
         dice: of the mask, by its overlap.
+        smooth: added to both parts of dice.
     """
 
     classes: float = 2.0
     bce: float = 5.0
     dice: float = 5.0
+    smooth: float = 1.0
 
 
 PUBLISHED = Weights()
@@ -77,7 +79,9 @@ def match(
         ):
             where_1p2 = uniform_points(points, device=logits_qthw.device, generator=generator)
             bce_qn, dice_qn = mask_costs(
-                sample_logits(logits_qthw, where_1p2), sample_masks(target.masks_nthw, where_1p2)
+                sample_logits(logits_qthw, where_1p2),
+                sample_masks(target.masks_nthw, where_1p2),
+                smooth=weights.smooth,
             )
             probability_qn = classes_qc.float().softmax(-1)[:, target.classes_n]
             cost_qn = weights.bce * bce_qn + weights.dice * dice_qn - weights.classes * probability_qn
@@ -91,21 +95,22 @@ def match(
     return matching
 
 
-def mask_costs(logits_qp: Tensor, targets_np: Tensor) -> tuple[Tensor, Tensor]:
+def mask_costs(logits_qp: Tensor, targets_np: Tensor, *, smooth: float = 1.0) -> tuple[Tensor, Tensor]:
     """What it costs to give mask q to object n.
 
     Args:
         logits_qp: ``float32[Q, P]``, masks at points.
         targets_np: ``float32[N, P]`` in [0, 1], objects at the same points.
+        smooth: ε.
 
     Returns:
-        ``float32[Q, N]`` twice: mean cross-entropy, and 1 - (2 Σ p g + 1) / (Σ p + Σ g + 1).
+        ``float32[Q, N]`` twice: mean cross-entropy, and 1 - (2 Σ p g + ε) / (Σ p + Σ g + ε).
     """
     bce_qn = -(F.logsigmoid(logits_qp) @ targets_np.T + F.logsigmoid(-logits_qp) @ (1 - targets_np).T)
     probability_qp = logits_qp.sigmoid()
     both_qn = probability_qp @ targets_np.T
     either_qn = probability_qp.sum(-1)[:, None] + targets_np.sum(-1)
-    return bce_qn / logits_qp.shape[1], 1 - (2 * both_qn + 1) / (either_qn + 1)
+    return bce_qn / logits_qp.shape[1], 1 - (2 * both_qn + smooth) / (either_qn + smooth)
 
 
 def check_targets(prediction: ClipPrediction, targets: Sequence[ClipTargets]) -> None:

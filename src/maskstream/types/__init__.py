@@ -4,7 +4,7 @@ from .categories import OBJECT, Category, CategorySet
 from .contracts import ImageSegmenter, OfflineSegmenter, Propagator, Session, StateDict, VideoSegmenter
 from .errors import InputError, MaskstreamError, MaskstreamWarning, OutputError, StalePromptError, VideoError
 from .events import Event, EventKind
-from .frames import Frame, Video
+from .frames import Frame, Video, check_arrival
 from .masks import (
     RLE,
     LabelMap,
@@ -81,6 +81,7 @@ __all__ = [
     "VideoError",
     "VideoSample",
     "VideoSegmenter",
+    "check_arrival",
     "decode_rle",
     "decode_runs",
     "encode_label_rle",

@@ -38,6 +38,27 @@ class Frame:
         return self.image.shape[0], self.image.shape[1]
 
 
+def check_arrival(frame: Frame, size_hw: tuple[int, int], last_index: int) -> None:
+    """See that a frame is the next of its video.
+
+    Args:
+        frame: that came.
+        size_hw: of the video.
+        last_index: of the frame before; -1 at the beginning.
+
+    Raises:
+        InputError: it is of another size, or comes out of order.
+    """
+    if frame.size_hw != size_hw:
+        raise InputError(
+            f"frame {frame.index} is {frame.size_hw[0]}×{frame.size_hw[1]} but the video began at "
+            f"{size_hw[0]}×{size_hw[1]}: "
+            "all frames of a video must be of one size"
+        )
+    if frame.index <= last_index:
+        raise InputError(f"frame {frame.index} came after frame {last_index}: frames must come in order")
+
+
 class Video(ABC):
     """A lazily decoded sequence of frames. Iterating again starts again, where the source allows it.
 

@@ -5,7 +5,6 @@ from .association import AssociationSession
 from .consensus import Consensus, consensus, pairwise_iou
 from .detections import Detections, agreed, render_proposals
 from .first_objects import first_objects, renumbered_first_objects
-from .identity import ObjectRecord, ObjectTable
 from .merge import Merge, merge
 from .model import Deva
 from .offline import OfflineDeva, OfflineRun
@@ -20,8 +19,6 @@ __all__ = [
     "DevaSession",
     "DevaSettings",
     "Merge",
-    "ObjectRecord",
-    "ObjectTable",
     "OfflineDeva",
     "OfflineRun",
     "agreed",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from maskstream.systems.identity import ObjectTable
 from maskstream.types import (
     CategorySet,
     Event,
@@ -28,13 +29,13 @@ from maskstream.types import (
     Propagator,
     StateDict,
     Track,
+    check_arrival,
     mask_overlaps,
     resize_masks,
 )
 
 from .detections import Detections
-from .identity import ObjectTable
-from .session import check_arrival, most_probable
+from .session import most_probable
 
 Association: TypeAlias = Literal["mask-iou", "mask-iou-flow", "query"]
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from maskstream.systems.identity import ObjectRecord, ObjectTable
 from maskstream.types import (
     CategorySet,
     Event,
@@ -36,6 +37,7 @@ from maskstream.types import (
     StateDict,
     TextPrompt,
     Track,
+    check_arrival,
     prompt_id,
     resize_masks,
 )
@@ -44,9 +46,8 @@ from .alignment import Alignment, align
 from .concepts import Concepts
 from .consensus import ALPHA
 from .detections import Detections, Vote, agreed
-from .identity import ObjectRecord, ObjectTable
 from .merge import Fused, Merge, merge
-from .prompting import PromptQueue, by
+from .prompting import PromptQueue
 
 Schedule: TypeAlias = Literal["online", "semi-online"]
 Temporal: TypeAlias = Literal["bidirectional", "short-track", "trust-image", "mask-iou", "mask-iou-flow", "query"]
@@ -560,17 +561,6 @@ class DevaSession:
             probabilities.half() if self._soft else None,
             events=events,
         )
-
-
-def check_arrival(frame: Frame, size_hw: tuple[int, int], last_index: int) -> None:
-    """Complain of a frame that is of another size than the video, or comes out of order."""
-    if frame.size_hw != size_hw:
-        raise InputError(
-            f"frame {frame.index} is {by(frame.size_hw)} but the video began at {by(size_hw)}: "
-            "all frames of a video must be of one size"
-        )
-    if frame.index <= last_index:
-        raise InputError(f"frame {frame.index} came after frame {last_index}: frames must come in order")
 
 
 def most_probable(probabilities: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Who is who: the objects of one video (DEVA specification §6).
+"""Who is who: the objects of one video (DEVA specification §6, and the other systems).
 
 Ids are given out once. An object that is gone keeps its record, and its id is never used again.
 """

@@ -1,0 +1,204 @@
+"""What Tube-Link is trained to make small (Tube-Link, §3.2 and 3.3; specification §4).
+
+tube ─► answers ─┬─ slots of stuff: each has its class, there or not  ─┐
+                 └─ the others: matched with things                   ─┴─► loss of classes and masks
+queries of two tubes ─► those of the same things alike, of others not ───► temporal contrastive loss
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskstream.mask2former.criterion import SetCriterion
+from maskstream.mask2former.matcher import Weights, match
+from maskstream.mask2former.prediction import ClipPrediction, ClipTargets
+
+from .association import Association, LinkMode
+
+_MARGIN = 0.1
+"""What the cosine of two things may be without cost."""
+
+_NEGATIVES = 3
+"""Most pairs of two things that count, for each pair of one, where there are many."""
+
+ASSIGNMENT = Weights(classes=2.0, bce=5.0, dice=4.0, smooth=1e-3)
+"""Of costs when queries are assigned to things for the contrastive loss; not those of the segmentation loss."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TubeCriterion:
+    """The loss of a tube's classes and masks.
+
+    Attributes:
+        stuff_slots: see `TubeLinkConfig.stuff_slots`.
+        criterion: of things, and of stuff by itself; each has normalisers of its own.
+    """
+
+    stuff_slots: int = 0
+    criterion: SetCriterion = field(default_factory=SetCriterion)
+
+    def __call__(
+        self,
+        stages: Sequence[ClipPrediction],
+        targets: Sequence[ClipTargets],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """See `SetCriterion`; the sum of both parts."""
+        if not self.stuff_slots:
+            return self.criterion(stages, targets, generator=generator)
+        free = stages[-1].classes_bqc.shape[1] - self.stuff_slots
+        first_stuff = stages[-1].classes_bqc.shape[2] - 1 - self.stuff_slots
+        things = self.criterion(
+            [slots(stage, slice(free)) for stage in stages],
+            [chosen(target, target.classes_n < first_stuff) for target in targets],
+            generator=generator,
+        )
+        stuff_targets = [chosen(target, target.classes_n >= first_stuff) for target in targets]
+        stuff = self.criterion(
+            [slots(stage, slice(free, None)) for stage in stages],
+            stuff_targets,
+            matching=[
+                (target.classes_n - first_stuff, torch.arange(len(target.classes_n), device=target.classes_n.device))
+                for target in stuff_targets
+            ],
+            generator=generator,
+        )
+        return {name: value + stuff[name] for name, value in things.items()}
+
+
+def slots(prediction: ClipPrediction, which: slice) -> ClipPrediction:
+    """The answers of some queries."""
+    return ClipPrediction(
+        prediction.classes_bqc[:, which], prediction.masks_bqthw[:, which], prediction.queries_bqc[:, which]
+    )
+
+
+def chosen(target: ClipTargets, which_n: Tensor) -> ClipTargets:
+    """Some of what is to be found, ``bool[N]``."""
+    return ClipTargets(target.classes_n[which_n], target.masks_nthw[which_n])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationLoss:
+    """The temporal contrastive loss (§3.2, equations 2 and 3), between two tubes of a video.
+
+    Attributes:
+        things: the first so many classes; only these are followed.
+        stuff_slots: the last so many queries, which stand for no thing.
+        contrastive: weight.
+        auxiliary: weight.
+        points: of a tube at which masks are compared.
+        link: how queries of the later tube look at those of the earlier one.
+        link_earlier: let the earlier tube look at the later one instead, as the authors' program does in training.
+    """
+
+    things: int
+    stuff_slots: int = 0
+    contrastive: float = 0.25
+    auxiliary: float = 1.0
+    points: int = 12_544
+    link: LinkMode = "attention"
+    link_earlier: bool = False
+
+    def __call__(
+        self,
+        association: Association,
+        earlier: ClipPrediction,
+        later: ClipPrediction,
+        targets: tuple[Sequence[ClipTargets], Sequence[ClipTargets]],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """The loss of B pairs of tubes.
+
+        Args:
+            association: link layer and embedding head.
+            earlier: answers of the last stage.
+            later: the same of tubes of the same B videos.
+            targets: of earlier and of later tubes; the n-th objects of both are the same, and empty where not seen.
+            generator: chance.
+
+        Returns:
+            ``track``, the weighted sum, a mean over pairs that have a thing in common; without gradient ``contrastive``
+            and ``auxiliary``.
+        """
+        free = slice(earlier.queries_bqc.shape[1] - self.stuff_slots)
+        earlier, later = slots(earlier, free), slots(later, free)
+        first_bqc, second_bqc = earlier.queries_bqc, later.queries_bqc
+        if self.link_earlier:
+            first_bqc = association.link(first_bqc, second_bqc, mode=self.link)
+        else:
+            second_bqc = association.link(second_bqc, first_bqc, mode=self.link)
+        with torch.no_grad():
+            assigned = [
+                self._assigned(prediction, of_tubes, generator)
+                for prediction, of_tubes in zip((earlier, later), targets, strict=True)
+            ]
+        contrastive = auxiliary = first_bqc.sum() * 0.0
+        pairs = 0
+        for first_qc, second_qc, (x_queries, x_objects), (y_queries, y_objects) in zip(
+            first_bqc, second_bqc, *assigned, strict=True
+        ):
+            same_xy = x_objects[:, None] == y_objects[None]
+            if not same_xy.any():
+                continue
+            x, y = association.embed(first_qc[x_queries]), association.embed(second_qc[y_queries])
+            contrastive = contrastive + contrastive_loss(x @ y.T, same_xy)
+            auxiliary = auxiliary + auxiliary_loss(F.normalize(x, dim=1) @ F.normalize(y, dim=1).T, same_xy)
+            pairs += 1
+        contrastive, auxiliary = contrastive / max(pairs, 1), auxiliary / max(pairs, 1)
+        return {
+            "track": self.contrastive * contrastive + self.auxiliary * auxiliary,
+            "contrastive": contrastive.detach(),
+            "auxiliary": auxiliary.detach(),
+        }
+
+    def _assigned(
+        self, prediction: ClipPrediction, targets: Sequence[ClipTargets], generator: torch.Generator | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Of each tube, queries and the things they are; things by their position among all objects."""
+        seen = [
+            ((target.classes_n < self.things) & target.masks_nthw.flatten(1).any(1)).nonzero()[:, 0]
+            for target in targets
+        ]
+        things = [chosen(target, positions) for target, positions in zip(targets, seen, strict=True)]
+        pairs = match(prediction, things, weights=ASSIGNMENT, points=self.points, generator=generator)
+        return [(queries, positions[objects]) for (queries, objects), positions in zip(pairs, seen, strict=True)]
+
+
+def contrastive_loss(similarity_xy: Tensor, same_xy: Tensor) -> Tensor:
+    """``L_track`` (equation 2) for any number of positives: log(1 + Σ₊ Σ₋ exp(s₋ - s₊)), a mean over queries with one.
+
+    Args:
+        similarity_xy: ``float[X, Y]``, dot products of embeddings of two tubes.
+        same_xy: ``bool[X, Y]``, whether they are of one thing.
+    """
+    kept = same_xy.any(1)
+    similarity_xy, same_xy = similarity_xy[kept].float(), same_xy[kept]
+    lowest = torch.finfo(torch.float32).min
+    # Σ₊ Σ₋ exp(s₋ - s₊) is a product of sums.
+    negative_x = similarity_xy.masked_fill(same_xy, lowest).logsumexp(1)
+    positive_x = (-similarity_xy).masked_fill(~same_xy, lowest).logsumexp(1)
+    return F.softplus(negative_x + positive_x).mean()
+
+
+def auxiliary_loss(cosine_xy: Tensor, same_xy: Tensor) -> Tensor:
+    """``L_track_aux`` (equation 3): cosines of the same things are to be 1, of others 0.
+
+    Others may be a little alike; and of many, those that are most alike count alone.
+
+    Args:
+        cosine_xy: ``float[X, Y]``.
+        same_xy: ``bool[X, Y]``, with at least one that is the same.
+    """
+    cost_xy = ((cosine_xy.float() - _MARGIN * ~same_xy).clamp(0, 1) - same_xy.float()).square()
+    positives, negatives = cost_xy[same_xy], cost_xy[~same_xy]
+    if len(negatives) > _NEGATIVES * (len(positives) + 1):
+        negatives = negatives.topk(_NEGATIVES * len(positives)).values
+    return torch.cat([positives, negatives]).mean()

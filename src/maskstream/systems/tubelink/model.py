@@ -1,0 +1,125 @@
+"""Tube-Link as a system (Li et al., "Tube-Link: A Flexible Cross Tube Framework for Universal Video Segmentation",
+ICCV 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from maskstream.mask2former import use_fast_attention
+from maskstream.mask2former.checkpoints import KINDS, USUAL
+from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained
+from maskstream.segmenters.label_spaces import label_space, shared_categories
+from maskstream.segmenters.queries import pyramid_pixels
+from maskstream.types import Category, CategorySet, InputError, Task
+
+from .network import TubeLinkNetwork, read_tubelink
+from .session import TubeLinkSession, TubeLinkSettings
+
+
+class TubeLink:
+    """Clips into tubes, tubes into a video. Satisfies the `VideoSegmenter` contract.
+
+    Args:
+        network: for inference.
+        pixels: how it wants to see pictures.
+        space: what its classes mean; ids are theirs. None: what its names say.
+        settings: how a video is cut into tubes, and tubes are linked.
+    """
+
+    open_vocabulary = False
+
+    def __init__(
+        self,
+        network: TubeLinkNetwork,
+        pixels: Pixels,
+        *,
+        space: CategorySet | None = None,
+        settings: TubeLinkSettings | None = None,
+    ) -> None:
+        classes, stuff = network.core.classes, network.config.stuff_slots
+        self.network = network
+        self.pixels = pixels
+        self.settings = settings or TubeLinkSettings()
+        things = range(classes - stuff) if stuff else None
+        self.label_space = label_space(network.names, things=things) if space is None else space
+        if len(self.label_space) != classes:
+            raise InputError(
+                f"the network tells {classes} classes, but {self.label_space.name} has {len(self.label_space)}: name "
+                "the label space that it was trained on"
+            )
+        self.label_spaces: Mapping[str, CategorySet] = {self.label_space.name: self.label_space}
+        kinds = {category.is_thing for category in self.label_space.categories}
+        tasks = {Task.VPS, Task.VSS} | (set() if kinds == {False} else {Task.VIS})
+        self.tasks = frozenset(tasks)
+
+    def start(
+        self,
+        task: Task,
+        *,
+        size_hw: tuple[int, int],
+        fps: float | None = None,
+        categories: CategorySet | str | None = None,
+        soft: bool = False,
+        seed: int = 0,
+    ) -> TubeLinkSession:
+        """Begin a video; see `VideoSegmenter.start`. Nothing here is random, so ``seed`` changes nothing.
+
+        Raises:
+            InputError: the network cannot do the task, knows none of the categories, or probabilities are asked for.
+        """
+        if task not in self.tasks:
+            able = ", ".join(sorted(t.value for t in self.tasks))
+            raise InputError(f"this model cannot do {task.value!r}; it can do: {able}")
+        if soft:
+            raise InputError("Tube-Link gives no probabilities of regions: leave out what asks for them")
+        return TubeLinkSession(
+            self.network, self.pixels, task=task, shown=self._shown(categories), size_hw=size_hw, settings=self.settings
+        )
+
+    def _shown(self, categories: CategorySet | str | None) -> dict[int, Category]:
+        """By class of the network, what is shown and what it is called."""
+        if isinstance(categories, str):
+            if categories not in self.label_spaces:
+                raise InputError(f"unknown label space {categories!r}; this model has: {self.label_space.name}")
+            categories = None
+        own = self.label_space.categories
+        if categories is None:
+            return dict(enumerate(own))
+        shared = shared_categories(self.label_space, categories)
+        named = {n: shared[category.id] for n, category in enumerate(own) if category.id in shared}
+        # Where the wanted label space does not say what is a thing, the network's does.
+        return {n: replace(c, is_thing=own[n].is_thing if c.is_thing is None else c.is_thing) for n, c in named.items()}
+
+
+def load_tubelink(
+    name: str,
+    *,
+    settings: TubeLinkSettings | None = None,
+    short_side: int | None = None,
+    device: torch.device | str = "cpu",
+) -> TubeLink:
+    """Tube-Link from a folder, or around any Mask2Former.
+
+    A network that was trained on single pictures decodes tubes all the same, and is followed by its queries ("tube
+    matching", Table 1 of the paper).
+
+    Args:
+        name: a folder that training wrote, or a Mask2Former of `transformers`, a folder or a name on the hub.
+        settings: see `TubeLink`.
+        short_side: of what the network sees; None: what the folder says.
+        device: where it runs.
+
+    Raises:
+        InputError: there is no such model, or its files are damaged or of another kind.
+    """
+    from transformers import Mask2FormerForUniversalSegmentation
+
+    from maskstream.mask2former import stdc  # noqa: F401  # makes itself known to `transformers`
+
+    folder, _ = folder_of_kind(name, KINDS, usual=USUAL)
+    core = use_fast_attention(load_pretrained(Mask2FormerForUniversalSegmentation, folder))
+    network = read_tubelink(core, folder).to(device)
+    return TubeLink(network, pyramid_pixels(Pixels.of(folder), short_side), settings=settings)

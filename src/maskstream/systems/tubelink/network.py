@@ -1,0 +1,140 @@
+"""Tube-Link's network: the query core over a few frames, and what tells its queries of two tubes apart.
+
+frames of a tube ─► ClipMask2Former ─► a class and a tube of each query ─┬─► segments
+                                                   └─► queries ─► Association ─► embeddings ─► tracks
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from maskstream.files import atomic_path, write_text_atomic
+from maskstream.mask2former.checkpoints import save_core
+from maskstream.mask2former.network import ClipMask2Former
+from maskstream.types import InputError
+from maskstream.weight_files import read_safetensors
+
+from .association import Association, LinkMode
+
+if TYPE_CHECKING:
+    from transformers import Mask2FormerForUniversalSegmentation
+
+CONFIG = "tubelink.json"
+WEIGHTS = "tubelink.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TubeLinkConfig:
+    """What a Tube-Link has beside its query core.
+
+    Attributes:
+        stuff_slots: the last so many queries stand for the last so many classes, which are stuff, each for one; only
+            the others are matched (specification §4). 0: all are matched.
+        association: whether there is a link layer and an embedding head.
+        link_hidden: width of the link's feed-forward network.
+        link: how it was trained to link, or how its published numbers were measured.
+        window: frames of a tube that it is meant for; None: nobody said.
+        time_code: whether it was trained on clips, and its keys say of which frame they are. A network that was
+            trained on pictures has never seen that.
+    """
+
+    stuff_slots: int = 0
+    association: bool = True
+    link_hidden: int = 1024
+    link: LinkMode = "attention"
+    window: int | None = None
+    time_code: bool = True
+
+
+class TubeLinkNetwork(nn.Module):
+    """A query core with an `Association`, or without.
+
+    Args:
+        core: of `transformers`; its parameters are this one's.
+        config: what else there is.
+
+    Raises:
+        InputError: there are more slots for stuff than queries or classes.
+    """
+
+    def __init__(self, core: Mask2FormerForUniversalSegmentation, config: TubeLinkConfig) -> None:
+        super().__init__()
+        width, queries = core.config.hidden_dim, core.config.num_queries
+        self.core = ClipMask2Former(core, time_code=config.time_code)
+        if not 0 <= config.stuff_slots <= min(queries, self.core.classes):
+            raise InputError(
+                f"{config.stuff_slots} slots for stuff do not fit among {queries} queries and {self.core.classes} "
+                "classes"
+            )
+        self.config = config
+        self.association = (
+            Association(width, heads=core.config.num_attention_heads, hidden=config.link_hidden)
+            if config.association
+            else None
+        )
+
+    @property
+    def names(self) -> dict[int, str]:
+        """What classes are called."""
+        return {int(n): str(name) for n, name in (self.core.network.config.id2label or {}).items()}
+
+    def linked(self, queries_bqc: Tensor, others_bkc: Tensor | None, mode: LinkMode) -> Tensor:
+        """Queries that know of those of the tube before; as they were where there is none; see `LinkLayer`."""
+        if self.association is None or others_bkc is None:
+            return queries_bqc
+        found: Tensor = self.association.link(queries_bqc, others_bkc, mode=mode)
+        return found
+
+
+def save_tubelink(network: TubeLinkNetwork, folder: Path, *, short_side: int) -> None:
+    """Write a network: the core as `transformers` takes it, and beside it what Tube-Link adds.
+
+    Args:
+        network: to write.
+        folder: is made.
+        short_side: of pictures that it is meant for.
+    """
+    save_core(network.core.network, folder, short_side=short_side)
+    if network.association is not None:
+        state = {name: tensor.contiguous().cpu() for name, tensor in network.association.state_dict().items()}
+        with atomic_path(folder / WEIGHTS) as temporary:
+            save_file(state, temporary)
+    plain = {"schema": "maskstream/tubelink", "version": 1, **asdict(network.config)}
+    write_text_atomic(folder / CONFIG, json.dumps(plain, indent=2) + "\n")
+
+
+def read_tubelink(core: Mask2FormerForUniversalSegmentation, folder: Path) -> TubeLinkNetwork:
+    """A network around a core that was read from a folder; without what Tube-Link adds if that is not there.
+
+    Raises:
+        InputError: what is added is damaged or of another network.
+    """
+    if not (folder / CONFIG).is_file():
+        return TubeLinkNetwork(core, TubeLinkConfig(association=False, time_code=False)).eval().requires_grad_(False)
+    try:
+        plain: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = TubeLinkConfig(**{name: value for name, value in plain.items() if name not in ("schema", "version")})
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(f"{folder / CONFIG} is damaged, or of another version ({error}): copy it again") from None
+    network = TubeLinkNetwork(core, config)
+    if network.association is not None:
+        state = read_safetensors(folder / WEIGHTS)
+        try:
+            network.association.load_state_dict(state)
+        except RuntimeError:
+            raise InputError(f"{folder / WEIGHTS} is not of the network of {CONFIG}: copy both again") from None
+    return network.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def cosine(first_nc: Tensor, second_mc: Tensor) -> Tensor:
+    """``float32[N, M]``: the cosine of each with each."""
+    first, second = (nn.functional.normalize(x.float(), dim=-1) for x in (first_nc, second_mc))
+    return first @ second.T
