@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from maskstream.shipped import shipped, weights_of
 from maskstream.types import (
@@ -53,12 +53,18 @@ def load(
     max_objects: int | None = None,
     min_score: float = 0.0,
     flip: bool = False,
+    weights: str | None = None,
+    window: int | None = None,
+    overlap: int = 0,
+    linking: str | None = None,
+    label_space: CategorySet | str | None = None,
+    compat: bool = False,
     task: Task | str | None = None,
 ) -> VideoSegmenter:
     """Load a system by name.
 
     Args:
-        model: "deva".
+        model: "deva", or "tubelink".
         segmenter: what finds objects by itself: "motion" (independently moving objects; no weights), the folder of a
             trained motion network, or a model of `transformers`; see `segmenters.loading.load_segmenter`.
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
@@ -80,6 +86,15 @@ def load(
         max_objects: most objects found by itself and followed at once; None: what suits the segmenter.
         min_score: found objects below this confidence are ignored.
         flip: let a trained propagator see the video mirrored, to be fused with a run that does not.
+        weights: of Tube-Link: a folder that training wrote, the authors' file, or any Mask2Former, a folder or a name
+            on the hub. Of the options above ``size``, what the network sees, and ``min_score`` are for it, too; the
+            rest are for DEVA, and those below for Tube-Link.
+        window: frames of a tube; None: what the network is meant for, or as published.
+        overlap: frames that a tube sees again.
+        linking: how objects of two tubes are told to be the same; None: by embeddings where the network has them.
+        label_space: what classes mean where weights do not say, as in files of the authors; things come first there,
+            where the network counts them.
+        compat: as the authors' program does where it is wrong and published numbers depend on it.
         task: what the model is for, where the segmenter answers in several ways: "vis" with instances, "vss" with
             semantic regions, otherwise with panoptic ones.
 
@@ -87,13 +102,19 @@ def load(
         InputError: a name is unknown, and the message lists the known ones; or a checkpoint cannot be loaded.
     """
     for what, name, known in (
-        ("model", model, ["deva"]),
+        ("model", model, ["deva", "tubelink"]),
         ("dtype", dtype, ["auto", "bf16", "fp16", "fp32"]),
         ("schedule", schedule, ["online", "semi-online"]),
         ("alignment", alignment, ["auto", "flow", "network", "none"]),
     ):
         if name not in known:
             raise InputError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    if model == "tubelink":
+        return _tubelink(weights, window, overlap, linking, label_space, size=size, min_score=min_score, compat=compat)
+    if weights is not None:
+        raise InputError("deva is made of parts: name them as segmenter, propagator and prompter, not as weights")
+    if label_space is not None:
+        raise InputError("segmenters of deva say themselves what their classes mean: leave out the label space")
     from maskstream.systems.deva import Deva
 
     detector = _detector(segmenter, None if task is None else Task(task), min_score)
@@ -117,6 +138,40 @@ def load(
         salient=getattr(detector, "salient", False),
         settings=settings,
     )
+
+
+def _tubelink(
+    weights: str | None,
+    window: int | None,
+    overlap: int,
+    linking: str | None,
+    label_space: CategorySet | str | None,
+    *,
+    size: int | None,
+    min_score: float,
+    compat: bool,
+) -> VideoSegmenter:
+    from maskstream.systems.tubelink import Linking, TubeLinkSettings, load_tubelink
+
+    if weights is None:
+        raise InputError("the model tubelink needs weights: a folder that training wrote, or a Mask2Former")
+    if linking is not None and linking not in get_args(Linking):
+        raise InputError(f"unknown linking {linking!r}; known: {', '.join(get_args(Linking))}")
+    settings = TubeLinkSettings(
+        window=window,
+        overlap=overlap,
+        linking=cast("Linking | None", linking),
+        min_score=min_score or None,
+        compat=compat,
+    )
+    from maskstream.pretrained import is_pretrained
+
+    path = weights if is_pretrained(weights) else str(weights_of(weights, "weights"))
+    if isinstance(label_space, str):
+        from maskstream.datasets.classes import known_space
+
+        label_space = known_space(label_space)
+    return load_tubelink(path, settings=settings, space=label_space, short_side=size, device=_device())
 
 
 def _settings_for(detector: ImageSegmenter[Any]) -> DevaSettings:

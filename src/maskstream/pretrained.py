@@ -114,7 +114,7 @@ def read_processor(folder: Path) -> dict[str, Any]:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that decide what a model does."""
-    return [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    return [*sorted(folder.glob("*.json")), *sorted(folder.glob("*.safetensors"))]
 
 
 def folder_of_kind(name: str, kinds: Collection[str], *, usual: str) -> tuple[Path, str]:

@@ -16,14 +16,19 @@ from maskstream.types import InputError
 FOLDER = Path(__file__).parent / "weights"
 CARD, CONFIG, WEIGHTS = "README.md", "config.json", "model.safetensors"
 
-Kind: TypeAlias = Literal["propagator", "segmenter", "prompter"]
+Kind: TypeAlias = Literal["propagator", "segmenter", "prompter", "weights"]
 
 WEIGHTLESS: dict[Kind, dict[str, str]] = {
     "propagator": {"flow": "optical flow carries masks, colour draws their outlines"},
     "segmenter": {"motion": "what the camera's own motion does not explain, snapped to edges"},
     "prompter": {"grabcut": "geodesic growth and GrabCut around boxes, clicks and scribbles"},
+    "weights": {},
 }
 """What needs no weights, in a line, by kind and name."""
+
+
+_ALSO: dict[Kind, tuple[Kind, ...]] = {"segmenter": ("weights",)}
+"""As what else a network may be taken: systems that decode clips can be built around what segments pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class Shipped:
 
     Attributes:
         name: by which commands take it.
-        kind: what it does: carries masks, finds objects, or turns prompts into masks.
+        kind: what it does: carries masks, finds objects, turns prompts into masks, or is all that a system needs.
         about: it, in a line.
         licence: of its weights.
         seen: benchmark data it was trained on; empty if none.
@@ -68,7 +73,7 @@ def weights_of(name: str, kind: Kind) -> Path:
     """
     if (FOLDER / name / CARD).is_file():
         model = _read(FOLDER / name)
-        if model.kind == kind:
+        if kind in (model.kind, *_ALSO.get(model.kind, ())):
             return model.folder
         raise InputError(f"{name} is a {model.kind}, not a {kind}")
     path = Path(name)

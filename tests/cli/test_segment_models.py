@@ -38,7 +38,7 @@ def test_what_is_named_is_found_and_keeps_its_name(call, clip, models, tmp_path,
     written = json.loads((tmp_path / "out" / "run.json").read_text())
     assert written["options"]["task"] == "vps"
     kinds = [key.split("/")[0] for key in written["weights"]]
-    assert kinds.count("segmenter") == 2 * len(name.split("+"))
+    assert kinds.count("segmenter") >= 2 * len(name.split("+"))
     assert set(kinds) == {"segmenter", "prompter"}  # which is that of the package
 
 

@@ -1,7 +1,8 @@
 """What published weights are called, and of which shapes they are.
 
 The lists in ``names`` were read from the authors' own modules: Mask2Former (commit 9b0651c) for those of detectron2,
-Tube-Link (commit 524ecd7) for those of mmdet, each as configured for COCO panoptic, with 133 classes.
+Tube-Link (commit 524ecd7) for those of mmdet, each as configured for COCO panoptic, with 133 classes. Lists of whole
+systems lie in other folders.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ FOLDER = Path(__file__).with_name("names")
 CLASSES = 133
 
 
-def published(name: str) -> dict[str, torch.Size]:
+def published(name: str, folder: Path = FOLDER) -> dict[str, torch.Size]:
     """Names and shapes. In the lists, ``a.{b,c}.d 2×3`` stands for two of them."""
     found = {}
-    for line in (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+    for line in (folder / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         folded, shape = line.split()
         sizes = torch.Size([] if shape == "scalar" else map(int, shape.split("×")))
         parts = (part.strip("{}").split(",") for part in re.split(r"(\{.*?\})", folded))

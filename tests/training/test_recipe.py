@@ -24,6 +24,14 @@ SHIPPED = (
     "motion-small",
     "propagate-small",
     "propagate-synthetic",
+    "tubelink-kitti-step",
+    "tubelink-ovis",
+    "tubelink-tiny",
+    "tubelink-vipseg",
+    "tubelink-vipseg-vss",
+    "tubelink-vspw",
+    "tubelink-ytvis-2019",
+    "tubelink-ytvis-2021",
 )
 
 

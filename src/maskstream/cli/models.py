@@ -20,6 +20,8 @@ def models(as_json: AsJson = False, debug: Debug = False) -> None:
         typer.echo(json.dumps([{**asdict(model), "folder": str(model.folder)} for model in found]))
         return
     for kind, weightless in WEIGHTLESS.items():
+        if not weightless and kind not in {model.kind for model in found}:
+            continue
         typer.echo(f"--{kind}")
         for model in found:
             if model.kind == kind:

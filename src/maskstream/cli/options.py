@@ -12,7 +12,44 @@ if TYPE_CHECKING:
 
 _MODEL = "How"
 
-Model: TypeAlias = Annotated[str, typer.Option("--model", help="The system.", rich_help_panel=_MODEL)]
+OF_MODEL = {
+    "deva": ("segmenter", "propagator", "prompter", "exact", "dtype", "schedule", "alignment", "max_objects", "flip"),
+    "tubelink": ("weights", "window", "overlap", "linking"),
+}
+"""Options that are for one system alone."""
+
+Model: TypeAlias = Annotated[str, typer.Option("--model", help="The system: deva or tubelink.", rich_help_panel=_MODEL)]
+Weights: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Of tubelink: a folder that training wrote, the authors' file, or any Mask2Former.",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+Window: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--window",
+        min=1,
+        help="Frames of a tube.  [default: the network's]",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+Overlap: TypeAlias = Annotated[
+    int, typer.Option("--overlap", min=0, help="Frames that a tube sees again.", rich_help_panel=_MODEL)
+]
+Linking: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--linking",
+        help="How tubelink follows objects: embedding, query, naive, slots or overlap.  [default: what it can]",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
 Segmenter: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -74,6 +111,23 @@ Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Start a
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def check_options(context: typer.Context, model: str) -> None:
+    """See that nobody sets what the system does not have.
+
+    Raises:
+        InputError: somebody does.
+    """
+    from maskstream.types import InputError
+
+    for owner, names in OF_MODEL.items():
+        for name in names:
+            source = context.get_parameter_source(name)
+            if model in OF_MODEL and owner != model and source is not None and source.name == "COMMANDLINE":
+                raise InputError(
+                    f"--{name.replace('_', '-')} is for the model {owner}, and this is {model}: leave it out"
+                )
 
 
 def parse_schedule(text: str | None) -> AnyScheduleName | None:

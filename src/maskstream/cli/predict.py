@@ -17,14 +17,19 @@ from .options import (
     Debug,
     Dtype,
     Exact,
+    Linking,
     MinScore,
     Model,
+    Overlap,
     Overwrite,
     Prompter,
     Propagator,
     Quiet,
     Seed,
     Segmenter,
+    Weights,
+    Window,
+    check_options,
     parse_schedule,
     parse_task,
 )
@@ -33,6 +38,7 @@ _HOW = "How"
 
 
 def predict(
+    context: typer.Context,
     dataset: Annotated[str, typer.Argument(help="Its name; 'maskstream datasets' lists them.", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="Output folder.", show_default=False)],
     root: Annotated[
@@ -80,6 +86,10 @@ def predict(
             help="Where the paper of a system and its authors' program differ: paper or official.", rich_help_panel=_HOW
         ),
     ] = "paper",
+    weights: Weights = None,
+    window: Window = None,
+    overlap: Overlap = 0,
+    linking: Linking = None,
     size: Annotated[
         int | None,
         typer.Option(min=64, help="Short side masks are carried at.  [default: the preset's]", show_default=False),
@@ -121,6 +131,7 @@ def predict(
     from maskstream.sinks.folder import OwnedFolder
     from maskstream.types import InputError
 
+    check_options(context, model)
     asked_schedule = parse_schedule(schedule)
     if compat not in ("paper", "official"):
         raise InputError(f"--compat is paper or official, not {compat!r}")
@@ -146,6 +157,10 @@ def predict(
         "alignment": alignment,
         "min_score": min_score,
     }
+    if model == "tubelink":
+        networks = {} if weights is None else {"weights": weights}
+        options |= {"weights": weights, "window": window, "overlap": overlap, "linking": linking}
+        options["compat"] = compat == "official"
     request = Request(
         dataset,
         root,

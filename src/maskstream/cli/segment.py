@@ -19,14 +19,19 @@ from .options import (
     Debug,
     Dtype,
     Exact,
+    Linking,
     MinScore,
     Model,
+    Overlap,
     Overwrite,
     Prompter,
     Propagator,
     Quiet,
     Seed,
     Segmenter,
+    Weights,
+    Window,
+    check_options,
     parse_schedule,
     parse_task,
 )
@@ -42,6 +47,7 @@ _VIDEO = "Which frames"
 
 
 def segment(
+    context: typer.Context,
     video: Annotated[
         str,
         typer.Argument(
@@ -54,7 +60,10 @@ def segment(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="vos, uvos, owvs, pvos or pet.  [default: vos with prompts, else uvos]", show_default=False),
+        typer.Option(
+            help="vos, uvos, owvs, pvos, pet, vps, vis or vss.  [default: vos with prompts, else what the model finds]",
+            show_default=False,
+        ),
     ] = None,
     mask: Annotated[list[str] | None, typer.Option(help=MASK_HELP, rich_help_panel=_PROMPTS)] = None,
     box: Annotated[list[str] | None, typer.Option(help=BOX_HELP, rich_help_panel=_PROMPTS)] = None,
@@ -117,6 +126,18 @@ def segment(
     flip: Annotated[
         bool, typer.Option("--flip", help="A trained propagator sees the video mirrored.", rich_help_panel="How")
     ] = False,
+    weights: Weights = None,
+    window: Window = None,
+    overlap: Overlap = 0,
+    linking: Linking = None,
+    label_space: Annotated[
+        str | None,
+        typer.Option(
+            help="What classes mean where weights do not say: vipseg, vspw, kitti-step …",
+            show_default=False,
+            rich_help_panel="How",
+        ),
+    ] = None,
     save_scores: Annotated[
         bool,
         typer.Option("--save-scores", help="Write probabilities to scores/, too, for merge-scores."),
@@ -139,6 +160,7 @@ def segment(
     from maskstream.types import OBJECT, InputError, Task, TextPrompt
     from maskstream.video import open_video
 
+    check_options(context, model)
     asked_schedule = parse_schedule(schedule)
     # A sentence is looked for all over the video, and followed from where it is found.
     whole = bool(text) or asked_schedule == "offline"
@@ -163,6 +185,11 @@ def segment(
         max_objects=max_objects,
         min_score=min_score,
         flip=flip,
+        weights=weights,
+        window=window,
+        overlap=overlap,
+        linking=linking,
+        label_space=label_space,
         task=given_task,
     )
     stands_out = asked_schedule == "offline" and direction == "both" and not prompts
@@ -185,6 +212,13 @@ def segment(
     _check_frames_exist(opened, prompts, start=start, stride=stride)
     session.prompt(prompts)
 
+    tubes = {
+        "weights": weights,
+        "window": window,
+        "overlap": overlap,
+        "linking": linking,
+        "label_space": label_space,
+    }
     options: dict[str, object] = {
         "task": wanted.value,
         "direction": direction,
@@ -206,6 +240,7 @@ def segment(
         "min_score": min_score,
         "classes": classes,
         "flip": flip,
+        **({} if model == "deva" else tubes),
         "save_scores": save_scores,
         "seed": seed,
     }
@@ -217,7 +252,11 @@ def segment(
         "options": options,
         "prompts": {kind: texts for kind, texts in given.items() if texts},
         "versions": library_versions(),
-        "weights": weight_digests({"segmenter": segmenter, "propagator": propagator, "prompter": prompter}),
+        "weights": weight_digests(
+            {"segmenter": segmenter, "propagator": propagator, "prompter": prompter}
+            if weights is None
+            else {"weights": weights}
+        ),
     }
     path = output or Path("out") / (Path(opened.name).stem or "video")
     folder = RunFolder(path, {"command": "segment", **request}, overwrite=overwrite)

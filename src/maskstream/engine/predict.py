@@ -32,6 +32,7 @@ from maskstream.evaluation.referring import ReferringProtocol
 from maskstream.files import whole_folder, write_text_atomic
 from maskstream.formats.journal import Journal, JournalWriter, read_journal_video
 from maskstream.formats.renumber import renumbered
+from maskstream.mask2former.checkpoints import is_file_of_weights
 from maskstream.sinks.folder import OwnedFolder
 from maskstream.systems.deva import Deva, OfflineDeva
 from maskstream.systems.deva.first_objects import taken_numbers
@@ -197,8 +198,11 @@ def _open(request: Request) -> _Opened:
     schedule = request.schedule or settings.schedule
     if request.model["model"] == TRUTH:
         return _Opened(request, dataset, protocol, None, request.task, schedule)
+    weights = request.model.get("weights")
     model = load(
         **request.model,
+        # Files of the authors do not say what their classes mean: those of the data set that they are measured on.
+        label_space=dataset.categories if weights and is_file_of_weights(Path(weights)) else None,
         schedule="semi-online" if schedule == "offline" else schedule,
         voting_frames=settings.voting_frames,
         detection_every=settings.detection_every,

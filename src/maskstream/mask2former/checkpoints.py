@@ -229,20 +229,42 @@ def load_core(path: Path | str) -> Mask2FormerForUniversalSegmentation:
     from . import stdc  # noqa: F401  # makes itself known to `transformers`
 
     file = Path(path).expanduser()
-    if file.suffix not in SUFFIXES or file.is_dir():
+    if not is_file_of_weights(file):
         folder, _ = folder_of_kind(str(path), KINDS, usual=USUAL)
         return load_pretrained(Mask2FormerForUniversalSegmentation, folder).requires_grad_(True)
-    state = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in read_state(file).items()
-    }
+    state = _floats(file)
     try:
-        config, weights = _whole(state)
+        return _network(*_whole(state))
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    network = Mask2FormerForUniversalSegmentation(config)
-    network.load_state_dict(weights)
-    network.train(False)
-    return network
+
+
+def is_file_of_weights(path: Path) -> bool:
+    """Whether a name is that of a file, which may not be there, and not of a folder or a model of the hub."""
+    return path.suffix in SUFFIXES and not path.is_dir()
+
+
+def read_core(file: Path, *, family: Family) -> tuple[Mask2FormerForUniversalSegmentation, dict[str, Tensor]]:
+    """The Mask2Former in a checkpoint of a system, as `load_core` has it, and what the system adds to it.
+
+    Args:
+        file: of weights.
+        family: whose names the system's authors use.
+
+    Returns:
+        The network; and the rest in float32, under the names it has there.
+
+    Raises:
+        InputError: the file is not there, is damaged, of another kind, or a part of the Mask2Former is missing.
+    """
+    state = _floats(file)
+    try:
+        if (found := family_of(state)) != family:
+            raise InputError(f"entries are named as {found} does, and not as {family}: give the authors' checkpoint")
+        core, rest = split_core(state)
+        return _network(*_checked(core, family)), rest
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def save_core(network: Mask2FormerForUniversalSegmentation, folder: Path, *, short_side: int) -> None:
@@ -345,6 +367,21 @@ def family_of(names: Iterable[str]) -> Family:
     )
 
 
+def _floats(file: Path) -> dict[str, Tensor]:
+    """What `read_state` reads, in float32."""
+    state = read_state(file)
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def _network(config: Mask2FormerConfig, weights: Mapping[str, Tensor]) -> Mask2FormerForUniversalSegmentation:
+    from transformers import Mask2FormerForUniversalSegmentation
+
+    network = Mask2FormerForUniversalSegmentation(config)
+    network.load_state_dict(weights)
+    network.train(False)
+    return network
+
+
 def _whole(state: Mapping[str, Tensor]) -> tuple[Mask2FormerConfig, dict[str, Tensor]]:
     """See `config_of` and `to_transformers`."""
     family = family_of(state)
@@ -354,6 +391,11 @@ def _whole(state: Mapping[str, Tensor]) -> tuple[Mask2FormerConfig, dict[str, Te
             f"{len(rest)} of {len(state)} entries, named as {family} does, are no part of a Mask2Former with ResNet, "
             f"Swin or STDC ({some(list(rest))}): give its checkpoint, or load the system that they belong to"
         )
+    return _checked(core, family)
+
+
+def _checked(core: dict[str, Tensor], family: Family) -> tuple[Mask2FormerConfig, dict[str, Tensor]]:
+    """Sizes, and all that a network of these has, from what `split_core` found."""
     config = _config(core, family)
     wanted = _blank(config)
     weights = {**_made(wanted, config.no_object_weight), **core}

@@ -85,25 +85,8 @@ class CoreLearner(nn.Module):
         return {**found, "loss": found["loss"] + self.auxiliary * places, "places": places.detach()}
 
     def parameter_groups(self, plan: TrainRecipe) -> list[dict[str, Any]]:
-        """The backbone learns more slowly; normalisation and embeddings do not decay (Mask2Former, §4.1)."""
-        backbone = set(self.network.network.model.pixel_level_module.encoder.parameters())
-        kept = {
-            weight
-            for module in self.modules()
-            if isinstance(module, (nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d))
-            for weight in module.parameters(recurse=False)
-        }
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for weight in self.parameters():
-            groups.setdefault((weight in backbone, weight in kept), []).append(weight)
-        return [
-            {
-                "params": weights,
-                "lr_scale": plan.backbone_lr if is_backbone else 1.0,
-                "weight_decay": 0.0 if is_kept else plan.weight_decay,
-            }
-            for (is_backbone, is_kept), weights in groups.items()
-        ]
+        """See `parameter_groups`."""
+        return parameter_groups(self, self.network, plan)
 
     def save(self, folder: Path) -> None:
         """Write the network as segmenters take it."""
@@ -141,6 +124,34 @@ class CoreLearner(nn.Module):
 
     def _segmenter(self) -> Mask2FormerSegmenter:
         return Mask2FormerSegmenter(self.network.network, Pixels(divisor=STRIDE), min_score=_MIN_SCORE)
+
+
+def parameter_groups(learner: nn.Module, core: ClipMask2Former, plan: TrainRecipe) -> list[dict[str, Any]]:
+    """The backbone learns more slowly; normalisation and embeddings do not decay (Mask2Former, §4.1).
+
+    Args:
+        learner: whose parameters are trained.
+        core: the query core in it.
+        plan: says how much more slowly, and what the others' decay is.
+    """
+    backbone = set(core.network.model.pixel_level_module.encoder.parameters())
+    kept = {
+        weight
+        for module in learner.modules()
+        if isinstance(module, (nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d))
+        for weight in module.parameters(recurse=False)
+    }
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for weight in learner.parameters():
+        groups.setdefault((weight in backbone, weight in kept), []).append(weight)
+    return [
+        {
+            "params": weights,
+            "lr_scale": plan.backbone_lr if is_backbone else 1.0,
+            "weight_decay": 0.0 if is_kept else plan.weight_decay,
+        }
+        for (is_backbone, is_kept), weights in groups.items()
+    ]
 
 
 def place_loss(logits_xkhw: Tensor, targets: Sequence[ClipTargets]) -> Tensor:

@@ -158,7 +158,7 @@ def tubes(recipe: Recipe) -> Tubes:
         opened = _dataset(recipe, source)
         made = AnnotatedTubes(
             _part(recipe, source, opened.videos),
-            opened.categories,
+            opened.categories.things_first(),
             frames=recipe.task.frames,
             augment=_augmentation(recipe, source),
             every=source.every,
@@ -183,7 +183,7 @@ def tube_classes(recipe: Recipe) -> CategorySet:
             raise InputError(
                 f"{first} and {key} have other categories: the query core learns one label space at a time"
             )
-    return space
+    return space.things_first()
 
 
 def moving_pictures(recipe: Recipe, gaps: Sequence[int]) -> MovingPictures:

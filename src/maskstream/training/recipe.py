@@ -44,7 +44,8 @@ class ModelRecipe:
     """What is trained.
 
     Attributes:
-        family: of the model; "core" is the query core, `maskstream.mask2former`, and "backbone" its backbone alone.
+        family: of the model; "core" is the query core, `maskstream.mask2former`, and "backbone" its backbone alone;
+            "tubelink" is built around it.
         size: of the propagation network, or "tiny", "r50" or "swin-t" of the query core; None: that of the weights it
             starts from.
         frozen_normalisation: keep the statistics of batch normalisation as they are, as published.
@@ -54,7 +55,7 @@ class ModelRecipe:
         mask_backbone: the same for the mask encoder, of a ResNet-18.
     """
 
-    family: Literal["propagation", "motion", "click", "core", "backbone"] = "propagation"
+    family: Literal["propagation", "motion", "click", "core", "backbone", "tubelink"] = "propagation"
     size: Literal["small", "deva", "xmem", "tiny", "r50", "swin-t"] | None = "deva"
     frozen_normalisation: bool = True
     init: str | None = None
@@ -76,6 +77,14 @@ class TaskRecipe:
         hardest: this fraction at last.
         mistakes: how probable it is that what was found in a sample is spoilt on a frame, for training to mend it.
         points: of a clip at which the masks of the query core are compared with the truth.
+        tubes: of a clip, for Tube-Link; 2: things of one and the other learn to be the same.
+        overlap: frames that two tubes share.
+        slots: whether the last queries stand for the classes of stuff, each for one.
+        link: whether queries of a tube look at those of the one before.
+        association: whether embeddings are learned where there are two tubes.
+        assignment: by what queries are told to be of a thing, for that: its masks in all frames of the tube, its mask
+            in the first alone, or every query whose tube overlaps it.
+        window: frames of a tube that the trained network decodes at a time, where nobody says otherwise.
     """
 
     frames: Count = 8
@@ -87,6 +96,13 @@ class TaskRecipe:
     hardest: Fraction = 0.3
     mistakes: Fraction = 0.0
     points: Count = 12_544
+    tubes: Count = 1
+    overlap: Natural = 0
+    slots: bool = False
+    link: Literal["attention", "none"] = "attention"
+    association: bool = True
+    assignment: Literal["tube", "frame", "dense"] = "tube"
+    window: Count | None = None
 
 
 Augmentation: TypeAlias = Literal["stable", "aggressive", "static", "large-scale"]

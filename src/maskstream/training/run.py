@@ -22,13 +22,17 @@ from accelerate import Accelerator
 
 from maskstream.files import write_text_atomic
 from maskstream.mask2former.checkpoints import load_core
+from maskstream.mask2former.criterion import SetCriterion
 from maskstream.mask2former.network import ClipMask2Former, with_classes
 from maskstream.mask2former.sizes import CORE_SIZES, load_backbone, new_network
 from maskstream.propagation.network import NetworkConfig, PropagationNetwork, load_checkpoint
 from maskstream.segmenters.click import ClickConfig, ClickNetwork, load_click_network
 from maskstream.segmenters.motion_network import MotionConfig, MotionNetwork, load_motion_network
+from maskstream.shipped import shipped
 from maskstream.sinks.folder import OwnedFolder
 from maskstream.synthetic.scene import THINGS
+from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion
+from maskstream.systems.tubelink.network import TubeLinkConfig, TubeLinkNetwork, take_association
 from maskstream.types import InputError
 
 from .backbone import BackboneLearner, stacked_crops
@@ -55,6 +59,7 @@ from .propagation import PropagationLearner
 from .recipe import FILMED, ModelRecipe, Recipe, recipe_text, what_decides
 from .report import write_report
 from .schedule import mixed
+from .tubelink import TubeLinkLearner
 
 if TYPE_CHECKING:
     from transformers import Mask2FormerForUniversalSegmentation
@@ -160,6 +165,8 @@ def _run(
         progress = _fit(build_click_learner(recipe), click_batches, *what)
     elif recipe.model.family == "backbone":
         progress = _fit(build_backbone_learner(recipe), crop_batches, *what)
+    elif recipe.model.family == "tubelink":
+        progress = _fit(build_tubelink_learner(recipe), tube_batches, *what)
     elif recipe.model.family == "core":
         progress = _fit(build_core_learner(recipe), tube_batches, *what)
     else:
@@ -274,6 +281,40 @@ def build_core_learner(recipe: Recipe) -> CoreLearner:
     return CoreLearner(clips.train(), points=task.points, auxiliary=task.auxiliary, validation=recipe.validate)
 
 
+def build_tubelink_learner(recipe: Recipe) -> TubeLinkLearner:
+    """Tube-Link of a recipe, with its losses and its validation.
+
+    Raises:
+        InputError: weights cannot be read, no size is named, data sets do not fit together, or tubes are not equal.
+    """
+    torch.manual_seed(mixed(recipe.train.seed, 0))
+    task, space = recipe.task, tube_classes(recipe)
+    shared = task.overlap * (task.tubes - 1)
+    if (task.frames + shared) % task.tubes or task.frames + shared < task.tubes * (task.overlap + 1):
+        raise InputError(f"clips of {task.frames} frames are not {task.tubes} tubes of one length: change task.frames")
+    kinds = [category.is_thing is not False for category in space.categories]
+    things = sum(kinds)
+    stuff_slots = len(space) - things if task.slots else 0
+    config = TubeLinkConfig(
+        stuff_slots=stuff_slots, association=task.association and task.tubes > 1, link=task.link, window=task.window
+    )
+    network = TubeLinkNetwork(_core(recipe.model, space.names), config)
+    if recipe.model.init is not None:
+        take_association(network, Path(_begun_from(recipe.model.init)))
+    criterion = TubeCriterion(stuff_slots=stuff_slots, criterion=SetCriterion(points=task.points))
+    association = AssociationLoss(
+        things=things, stuff_slots=stuff_slots, points=task.points, link=task.link, assignment=task.assignment
+    )
+    return TubeLinkLearner(
+        network.train(),
+        tubes=task.tubes,
+        overlap=task.overlap,
+        criterion=criterion,
+        association=association if config.association else None,
+        validation=recipe.validate,
+    )
+
+
 def build_backbone_learner(recipe: Recipe) -> BackboneLearner:
     """The backbone of a query core, with its loss and its validation.
 
@@ -285,9 +326,15 @@ def build_backbone_learner(recipe: Recipe) -> BackboneLearner:
     return BackboneLearner(backbone.train(), examples(thing_crops(recipe), stacked_crops, recipe.validate))
 
 
+def _begun_from(init: str) -> str:
+    """Where a query core is that is named, in the package or elsewhere."""
+    own = next((model for model in shipped() if model.name == init and model.kind in ("segmenter", "weights")), None)
+    return init if own is None else str(own.folder)
+
+
 def _core(model: ModelRecipe, names: Sequence[str]) -> Mask2FormerForUniversalSegmentation:
     if model.init is not None:
-        network = with_classes(load_core(model.init), names)
+        network = with_classes(load_core(_begun_from(model.init)), names)
     elif model.size is None or model.size not in CORE_SIZES:
         known = ", ".join(CORE_SIZES)
         raise InputError(

@@ -104,7 +104,7 @@ class AnnotatedTubes:
 
     Args:
         videos: those with too few annotated frames are left out.
-        categories: of the data set; classes are positions in it.
+        categories: of the data set, in the order of the network's classes.
         frames: T.
         augment: what chance does with a clip.
         every: frames of a video from one annotated frame to the next.

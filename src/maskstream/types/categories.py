@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import InputError
 
@@ -45,6 +45,10 @@ class CategorySet:
     def names(self) -> tuple[str, ...]:
         """Category names, in order."""
         return tuple(category.name for category in self.categories)
+
+    def things_first(self) -> CategorySet:
+        """The same categories with stuff last, each kind in its order: that of classes in networks that know both."""
+        return replace(self, categories=tuple(sorted(self.categories, key=lambda one: one.is_thing is False)))
 
     def __getitem__(self, category_id: int) -> Category:
         for category in self.categories:

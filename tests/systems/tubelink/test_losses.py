@@ -120,7 +120,7 @@ def test_embeddings_learn_who_is_who(settings):
     targets = ([target([0, 1, 2])], [target([0, 1, 2], seed=5)])
     optimiser = torch.optim.Adam(head.parameters(), 3e-3)
     losses = []
-    for _ in range(60):
+    for _ in range(220):
         found = association_loss(**settings)(head, *pair, targets, generator=torch.Generator().manual_seed(0))
         optimiser.zero_grad()
         found["track"].backward()

@@ -52,6 +52,15 @@ def test_a_double_is_followed_by_nobody():
     assert see(tracker, [0, 1, 2], [0.9, 0.9, 0.9], 0, masks) == [0, None, 1]
 
 
+def test_a_tube_without_objects_counts_for_the_memory():
+    """As published it does not: a track that should be forgotten is there still when something is seen again."""
+    for settings, expected in ((TrackerSettings(), 1), (published(TrackerSettings()), 0)):
+        tracker = QuasiDenseTracker(settings)
+        see(tracker, [0], [0.9], 0)
+        assert see(tracker, [], [], 12) == []
+        assert see(tracker, [0], [0.9], 18) == [expected]
+
+
 def test_objects_that_have_left_the_last_frame_are_no_doubles():
     """As published the second empty mask is dropped, and ids go to the wrong objects."""
     masks = apart(3)

@@ -8,7 +8,8 @@ queries of two tubes ─► those of the same things alike, of others not ──
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,21 @@ from torch import Tensor
 
 from maskstream.mask2former.criterion import SetCriterion
 from maskstream.mask2former.matcher import Weights, match
+from maskstream.mask2former.points import sample_logits, sample_masks, uniform_points
 from maskstream.mask2former.prediction import ClipPrediction, ClipTargets
 
 from .association import Association, LinkMode
 
 _MARGIN = 0.1
 """What the cosine of two things may be without cost."""
+
+_SAME, _OTHER = 0.7, 0.3
+"""α₁ and α₂ of the paper: the program does not have them, and assigns each thing to one query."""
+
+Assignment: TypeAlias = Literal["tube", "frame", "dense"]
+"""By what queries are told to be of a thing: one query each, by the thing's masks in all frames of the tube, or by that
+in the first alone; or all queries whose tubes overlap that of the thing by more than α₁. Table 8b and 8c of the paper.
+"""
 
 _NEGATIVES = 3
 """Most pairs of two things that count, for each pair of one, where there are many."""
@@ -95,6 +105,7 @@ class AssociationLoss:
         auxiliary: weight.
         points: of a tube at which masks are compared.
         link: how queries of the later tube look at those of the earlier one.
+        assignment: see `Assignment`.
         link_earlier: let the earlier tube look at the later one instead, as the authors' program does in training.
     """
 
@@ -104,6 +115,7 @@ class AssociationLoss:
     auxiliary: float = 1.0
     points: int = 12_544
     link: LinkMode = "attention"
+    assignment: Assignment = "tube"
     link_earlier: bool = False
 
     def __call__(
@@ -145,7 +157,7 @@ class AssociationLoss:
         for first_qc, second_qc, (x_queries, x_objects), (y_queries, y_objects) in zip(
             first_bqc, second_bqc, *assigned, strict=True
         ):
-            same_xy = x_objects[:, None] == y_objects[None]
+            same_xy = (x_objects[:, None] == y_objects[None]) & (x_objects >= 0)[:, None]
             if not same_xy.any():
                 continue
             x, y = association.embed(first_qc[x_queries]), association.embed(second_qc[y_queries])
@@ -162,14 +174,39 @@ class AssociationLoss:
     def _assigned(
         self, prediction: ClipPrediction, targets: Sequence[ClipTargets], generator: torch.Generator | None
     ) -> list[tuple[Tensor, Tensor]]:
-        """Of each tube, queries and the things they are; things by their position among all objects."""
+        """Of each tube, queries and the things they are, by their position among all objects; -1 is none."""
+        if self.assignment == "frame":
+            prediction = replace(prediction, masks_bqthw=prediction.masks_bqthw[:, :, :1])
+            targets = [ClipTargets(target.classes_n, target.masks_nthw[:, :1]) for target in targets]
         seen = [
             ((target.classes_n < self.things) & target.masks_nthw.flatten(1).any(1)).nonzero()[:, 0]
             for target in targets
         ]
         things = [chosen(target, positions) for target, positions in zip(targets, seen, strict=True)]
+        if self.assignment == "dense":
+            return [
+                _overlapping(masks_qthw, target.masks_nthw, positions, self.points, generator)
+                for masks_qthw, target, positions in zip(prediction.masks_bqthw, things, seen, strict=True)
+            ]
         pairs = match(prediction, things, weights=ASSIGNMENT, points=self.points, generator=generator)
         return [(queries, positions[objects]) for (queries, objects), positions in zip(pairs, seen, strict=True)]
+
+
+def _overlapping(
+    logits_qthw: Tensor, masks_nthw: Tensor, positions_n: Tensor, points: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Queries that overlap a thing by more than α₁, with its position, and those that overlap none by α₂, with -1."""
+    where_1p2 = uniform_points(points, device=logits_qthw.device, generator=generator)
+    inside_qp = (sample_logits(logits_qthw, where_1p2) > 0).float()
+    truth_np = (sample_masks(masks_nthw, where_1p2) > 0.5).float()
+    both_qn = inside_qp @ truth_np.T
+    iou_qn = both_qn / (inside_qp.sum(1)[:, None] + truth_np.sum(1) - both_qn).clamp(min=1)
+    best = iou_qn.max(1) if len(positions_n) else None
+    if best is None:
+        return positions_n.new_zeros(0), positions_n.new_zeros(0)
+    objects_q = torch.where(best.values > _SAME, positions_n[best.indices], -1)
+    queries = ((best.values > _SAME) | (best.values < _OTHER)).nonzero()[:, 0]
+    return queries, objects_q[queries]
 
 
 def contrastive_loss(similarity_xy: Tensor, same_xy: Tensor) -> Tensor:

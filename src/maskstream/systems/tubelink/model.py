@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from maskstream.mask2former import use_fast_attention
-from maskstream.mask2former.checkpoints import KINDS, USUAL
+from maskstream.mask2former.checkpoints import KINDS, USUAL, is_file_of_weights
 from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained
 from maskstream.segmenters.label_spaces import label_space, shared_categories
 from maskstream.segmenters.queries import pyramid_pixels
 from maskstream.types import Category, CategorySet, InputError, Task
 
+from .checkpoints import SHORT_SIDE, read_authors
 from .network import TubeLinkNetwork, read_tubelink
 from .session import TubeLinkSession, TubeLinkSettings
 
@@ -98,28 +100,44 @@ def load_tubelink(
     name: str,
     *,
     settings: TubeLinkSettings | None = None,
+    space: CategorySet | None = None,
     short_side: int | None = None,
     device: torch.device | str = "cpu",
 ) -> TubeLink:
-    """Tube-Link from a folder, or around any Mask2Former.
+    """Tube-Link from a folder, from a file of its authors, or around any Mask2Former.
 
     A network that was trained on single pictures decodes tubes all the same, and is followed by its queries ("tube
     matching", Table 1 of the paper).
 
     Args:
-        name: a folder that training wrote, or a Mask2Former of `transformers`, a folder or a name on the hub.
+        name: a folder that training wrote; a file for `read_authors`; or a Mask2Former of `transformers`, a folder or a
+            name on the hub.
         settings: see `TubeLink`.
-        short_side: of what the network sees; None: what the folder says.
+        space: see `TubeLink`; taken things first where the network has slots for stuff. None: what the folder says.
+        short_side: of what the network sees; None: what the folder says, and 720 for a file.
         device: where it runs.
 
     Raises:
-        InputError: there is no such model, or its files are damaged or of another kind.
+        InputError: there is no such model, its files are damaged or of another kind, or it has other classes.
     """
     from transformers import Mask2FormerForUniversalSegmentation
 
     from maskstream.mask2former import stdc  # noqa: F401  # makes itself known to `transformers`
 
-    folder, _ = folder_of_kind(name, KINDS, usual=USUAL)
-    core = use_fast_attention(load_pretrained(Mask2FormerForUniversalSegmentation, folder))
-    network = read_tubelink(core, folder).to(device)
-    return TubeLink(network, pyramid_pixels(Pixels.of(folder), short_side), settings=settings)
+    file = Path(name).expanduser()
+    if is_file_of_weights(file):
+        network, pixels = read_authors(file), Pixels(shortest=SHORT_SIDE)
+    else:
+        folder, _ = folder_of_kind(name, KINDS, usual=USUAL)
+        core = load_pretrained(Mask2FormerForUniversalSegmentation, folder)
+        network, pixels = read_tubelink(core, folder), Pixels.of(folder)
+    use_fast_attention(network.core)
+    slots = network.config.stuff_slots
+    if space is not None and slots:
+        space = space.things_first()
+        if (stuff := sum(category.is_thing is False for category in space.categories)) != slots:
+            raise InputError(
+                f"{slots} classes of the network are stuff, but {stuff} of {space.name}: name the label space "
+                "that it was trained on"
+            )
+    return TubeLink(network.to(device), pyramid_pixels(pixels, short_side), space=space, settings=settings)

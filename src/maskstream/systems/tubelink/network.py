@@ -125,12 +125,25 @@ def read_tubelink(core: Mask2FormerForUniversalSegmentation, folder: Path) -> Tu
         raise InputError(f"{folder / CONFIG} is damaged, or of another version ({error}): copy it again") from None
     network = TubeLinkNetwork(core, config)
     if network.association is not None:
-        state = read_safetensors(folder / WEIGHTS)
-        try:
-            network.association.load_state_dict(state)
-        except RuntimeError:
-            raise InputError(f"{folder / WEIGHTS} is not of the network of {CONFIG}: copy both again") from None
+        if not (folder / WEIGHTS).is_file():
+            raise InputError(f"{folder} has {CONFIG} but no {WEIGHTS}: copy it again")
+        take_association(network, folder)
     return network.eval().requires_grad_(False)
+
+
+def take_association(network: TubeLinkNetwork, folder: Path) -> None:
+    """Let a network begin from the association that a folder has, if it has one.
+
+    Raises:
+        InputError: it is damaged or of another size.
+    """
+    if network.association is None or not (folder / WEIGHTS).is_file():
+        return
+    state = read_safetensors(folder / WEIGHTS)
+    try:
+        network.association.load_state_dict(state)
+    except RuntimeError:
+        raise InputError(f"{folder / WEIGHTS} is of another network: copy it again") from None
 
 
 @torch.no_grad()

@@ -21,6 +21,9 @@ from .network import cosine
 Ids = list[int | None]
 """For each object its track, from 0; None for what is followed by nobody."""
 
+_SMOOTH = 1e-6
+"""In overlaps, in the authors' program: two masks without a pixel are the same."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackerSettings:
@@ -36,7 +39,8 @@ class TrackerSettings:
         rival: whether every object and track may also be like none, with a similarity of 0. Otherwise the only object
             always continues the only track, whatever they look like, as published.
         compat: as the authors' program does: two masks that are empty on the frame where doubles are looked for are
-            doubles, and ids go to objects by position, as if none had been dropped.
+            doubles, ids go to objects by position, as if none had been dropped, and no track is forgotten by a tube
+            without objects.
     """
 
     double: float = 0.7
@@ -83,7 +87,9 @@ class QuasiDenseTracker:
             frame: the first of the tube.
         """
         settings = self.settings
-        overlap_nn = _overlaps(masks_nhw, empty=float(settings.compat))
+        if settings.compat and not len(masks_nhw):
+            return []
+        overlap_nn = _iou(masks_nhw, masks_nhw, smooth=_SMOOTH if settings.compat else 0.0)
         kept = _without_doubles(overlap_nn, settings.double)
         embeddings_nc = embeddings_nc[kept].float()
         position = self._matches(embeddings_nc)
@@ -232,18 +238,12 @@ def _without_doubles(overlap_nn: Tensor, most: float) -> list[int]:
     return kept
 
 
-def _overlaps(masks_nhw: Tensor, *, empty: float) -> Tensor:
-    """``float[N, N]``, IoU; ``empty`` for two masks without a pixel."""
-    iou_nn = _iou(masks_nhw, masks_nhw)
-    none_n = ~masks_nhw.flatten(1).any(1)
-    iou_nn[none_n[:, None] & none_n[None]] = empty
-    return iou_nn
-
-
-def _iou(first_nhw: Tensor, second_mhw: Tensor) -> Tensor:
+def _iou(first_nhw: Tensor, second_mhw: Tensor, *, smooth: float = 0.0) -> Tensor:
+    """``float[N, M]``; without ``smooth``, which is added to both parts, 0 for two masks without a pixel."""
     first, second = first_nhw.flatten(1).float(), second_mhw.flatten(1).float()
     both_nm = first @ second.T
-    return both_nm / (first.sum(1)[:, None] + second.sum(1) - both_nm).clamp(min=1)
+    either_nm = first.sum(1)[:, None] + second.sum(1) - both_nm
+    return (both_nm + smooth) / (either_nm + smooth).clamp(min=smooth or 1.0)
 
 
 def published(settings: TrackerSettings) -> TrackerSettings:
