@@ -1,6 +1,6 @@
 """How well the small query core segments single pictures of the synthetic world that it has not seen.
 
-    python benchmarks/core.py --weights FOLDER [--videos 32] [--size 128 224]
+    python benchmarks/core.py [--weights core-tiny] [--videos 32] [--size 128 224]
 
 Panoptic quality on every 8th frame of videos of seeds that training never uses, at each level. A PQ of less than 60 on
 the level "easy" makes the exit code 1.
@@ -26,7 +26,7 @@ SEED = 2_000_003
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help="of the package, or a folder")
+    parser.add_argument("--weights", default="core-tiny", help="of the package, or a folder")
     parser.add_argument("--videos", type=int, default=32)
     parser.add_argument("--size", type=int, nargs=2, default=(128, 224), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--min-score", type=float, default=0.5)

@@ -233,6 +233,15 @@ def saved(tmp_path_factory):
     return folder, network
 
 
+def test_weights_in_half_precision_are_loaded_in_full(tmp_path):
+    network = tiny().half()
+    network.save_pretrained(tmp_path)
+    loaded = load_pretrained(SegformerForSemanticSegmentation, tmp_path)
+    for (name, ours), theirs in zip(loaded.state_dict().items(), network.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs.float() if theirs.is_floating_point() else theirs), name
+        assert ours.dtype != torch.float16
+
+
 def test_weights_are_loaded_for_inference(saved):
     folder, network = saved
     loaded = load_pretrained(SegformerForSemanticSegmentation, folder)

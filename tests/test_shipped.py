@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from maskstream.api import load, load_prompter
+from maskstream.segmenters.mask2former import load_mask2former
 from maskstream.shipped import CARD, WEIGHTLESS, shipped, weights_of
+from maskstream.synthetic.scene import WORLD
+from maskstream.synthetic.videos import synthetic_videos
+from maskstream.training.sampling import read_picture
 from maskstream.types import Frame, InputError, PointPrompt, Task
 
 MODELS = shipped()
@@ -46,6 +50,17 @@ def test_a_click_gives_a_mask(name):
     truth = torch.zeros(96, 128, dtype=torch.bool)
     truth[30:70, 40:90] = True
     assert (found & truth).sum() / (found | truth).sum() > 0.8
+
+
+def test_the_query_core_of_the_package_names_what_it_finds():
+    """On a rendered picture that no training has seen, most of what is found is what is there, by its name."""
+    (video,) = synthetic_videos(level="easy", seed=5_000_011, videos=1, frames=1, size_hw=(160, 284))
+    segmenter = load_mask2former(str(weights_of("core-tiny", "segmenter")))
+    assert segmenter.label_space.names == WORLD.names
+    found = segmenter.segment(segmenter.encode([Frame(0, 0.0, read_picture(video, 0))])[0])
+    names = {segmenter.label_space.names[category] for category in found.categories if category is not None}
+    there = {WORLD.names[(s.category or 0) - 1] for s in video.annotation(0).segmentation.segments}
+    assert len(names & there) >= 0.5 * len(there) and len(names - there) <= 0.5 * len(there)
 
 
 def test_the_default_system_runs_on_networks_of_the_package_and_is_repeatable():

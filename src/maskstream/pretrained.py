@@ -173,7 +173,7 @@ def load_pretrained(network: type[NetworkT], folder: Path, *, device: torch.devi
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         loaded, found = network.from_pretrained(  # type: ignore[attr-defined]
-            str(folder), local_files_only=True, output_loading_info=True
+            str(folder), dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
