@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .deformable_attention import deformable_attention, deformable_points
@@ -22,7 +23,7 @@ _WHOLE = (
 
 
 def use_fast_attention(network: NetworkT) -> NetworkT:
-    """Replace deformable attention in a network, in place.
+    """Replace deformable attention in a network, in place; and let rectifiers write over what they read.
 
     Weights and their names stay as they are. What is not known is left alone, and another call changes nothing.
 
@@ -34,6 +35,9 @@ def use_fast_attention(network: NetworkT) -> NetworkT:
         The network.
     """
     for parent in list(network.modules()):
+        if getattr(parent, "activation_fn", None) is F.relu:
+            # Of what a linear layer made, which needs it for nothing else.
+            parent.activation_fn = F.relu_  # type: ignore[assignment]
         for name, child in list(parent.named_children()):
             if type(child).__name__ == _CORE and not isinstance(parent, FastCore):
                 parent.add_module(name, FastCore(child))
