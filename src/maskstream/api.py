@@ -58,13 +58,16 @@ def load(
     overlap: int = 0,
     linking: str | None = None,
     label_space: CategorySet | str | None = None,
+    key_every: int = 5,
+    adaptive: bool = False,
+    carrying: str | None = None,
     compat: bool = False,
     task: Task | str | None = None,
 ) -> VideoSegmenter:
     """Load a system by name.
 
     Args:
-        model: "deva", or "tubelink".
+        model: "deva", "mpvss" or "tubelink".
         segmenter: what finds objects by itself: "motion" (independently moving objects; no weights), the folder of a
             trained motion network, or a model of `transformers`; see `segmenters.loading.load_segmenter`.
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
@@ -86,14 +89,17 @@ def load(
         max_objects: most objects found by itself and followed at once; None: what suits the segmenter.
         min_score: found objects below this confidence are ignored.
         flip: let a trained propagator see the video mirrored, to be fused with a run that does not.
-        weights: of Tube-Link: a folder that training wrote, the authors' file, or any Mask2Former, a folder or a name
-            on the hub. Of the options above ``size``, what the network sees, and ``min_score`` are for it, too; the
-            rest are for DEVA, and those below for Tube-Link.
-        window: frames of a tube; None: what the network is meant for, or as published.
+        weights: of Tube-Link and MPVSS: a folder that training wrote, a file of the authors, or any Mask2Former, a
+            folder or a name on the hub. Of the options above ``size``, what the network sees, is for them, too, and
+            ``min_score`` for Tube-Link; the rest are for DEVA.
+        window: of Tube-Link, as the next three: frames of a tube; None: what the network is meant for, or as published.
         overlap: frames that a tube sees again.
         linking: how objects of two tubes are told to be the same; None: by embeddings where the network has them.
         label_space: what classes mean where weights do not say, as in files of the authors; things come first there,
-            where the network counts them.
+            where the network counts them. Of both.
+        key_every: of MPVSS, as the next two: frames from one key frame to the next.
+        adaptive: take a key frame earlier where much changes.
+        carrying: how masks get to the others; None: by the motion module where there is one, else by optical flow.
         compat: as the authors' program does where it is wrong and published numbers depend on it.
         task: what the model is for, where the segmenter answers in several ways: "vis" with instances, "vss" with
             semantic regions, otherwise with panoptic ones.
@@ -102,7 +108,7 @@ def load(
         InputError: a name is unknown, and the message lists the known ones; or a checkpoint cannot be loaded.
     """
     for what, name, known in (
-        ("model", model, ["deva", "tubelink"]),
+        ("model", model, ["deva", "mpvss", "tubelink"]),
         ("dtype", dtype, ["auto", "bf16", "fp16", "fp32"]),
         ("schedule", schedule, ["online", "semi-online"]),
         ("alignment", alignment, ["auto", "flow", "network", "none"]),
@@ -111,6 +117,8 @@ def load(
             raise InputError(f"unknown {what} {name!r}; known: {', '.join(known)}")
     if model == "tubelink":
         return _tubelink(weights, window, overlap, linking, label_space, size=size, min_score=min_score, compat=compat)
+    if model == "mpvss":
+        return _mpvss(weights, carrying, label_space, key_every=key_every, adaptive=adaptive, size=size)
     if weights is not None:
         raise InputError("deva is made of parts: name them as segmenter, propagator and prompter, not as weights")
     if label_space is not None:
@@ -153,8 +161,6 @@ def _tubelink(
 ) -> VideoSegmenter:
     from maskstream.systems.tubelink import Linking, TubeLinkSettings, load_tubelink
 
-    if weights is None:
-        raise InputError("the model tubelink needs weights: a folder that training wrote, or a Mask2Former")
     if linking is not None and linking not in get_args(Linking):
         raise InputError(f"unknown linking {linking!r}; known: {', '.join(get_args(Linking))}")
     settings = TubeLinkSettings(
@@ -164,14 +170,45 @@ def _tubelink(
         min_score=min_score or None,
         compat=compat,
     )
+    path, space = _system_weights("tubelink", weights), _space(label_space)
+    return load_tubelink(path, settings=settings, space=space, short_side=size, device=_device())
+
+
+def _mpvss(
+    weights: str | None,
+    carrying: str | None,
+    label_space: CategorySet | str | None,
+    *,
+    key_every: int,
+    adaptive: bool,
+    size: int | None,
+) -> VideoSegmenter:
+    from maskstream.systems.mpvss import Carrying, KeySettings, MpvssSettings, load_mpvss
+
+    if carrying is not None and carrying not in get_args(Carrying):
+        raise InputError(f"unknown carrying {carrying!r}; known: {', '.join(get_args(Carrying))}")
+    keys = KeySettings(interval=key_every, adaptive=adaptive)
+    settings = MpvssSettings(keys=keys, carrying=cast("Carrying | None", carrying))
+    path, space = _system_weights("mpvss", weights), _space(label_space)
+    return load_mpvss(path, settings=settings, space=space, short_side=size, device=_device())
+
+
+def _space(label_space: CategorySet | str | None) -> CategorySet | None:
+    """A label space that is given, or named."""
+    if not isinstance(label_space, str):
+        return label_space
+    from maskstream.datasets.classes import known_space
+
+    return known_space(label_space)
+
+
+def _system_weights(model: str, weights: str | None) -> str:
+    """Where the weights of a system are: in the package, on this machine, or on the hub."""
     from maskstream.pretrained import is_pretrained
 
-    path = weights if is_pretrained(weights) else str(weights_of(weights, "weights"))
-    if isinstance(label_space, str):
-        from maskstream.datasets.classes import known_space
-
-        label_space = known_space(label_space)
-    return load_tubelink(path, settings=settings, space=label_space, short_side=size, device=_device())
+    if weights is None:
+        raise InputError(f"the model {model} needs weights: a folder that training wrote, or a Mask2Former")
+    return weights if is_pretrained(weights) else str(weights_of(weights, "weights"))
 
 
 def _settings_for(detector: ImageSegmenter[Any]) -> DevaSettings:
@@ -379,7 +416,8 @@ def default_task(prompts: Sequence[Prompt], model: VideoSegmenter | None = None)
         return Task.REFVOS
     if prompts and not texts:
         return Task.VOS
-    return Task.VPS if model is not None and Task.VPS in model.tasks else Task.UVOS
+    able = frozenset({Task.UVOS}) if model is None else model.tasks
+    return next((task for task in (Task.VPS, Task.UVOS, Task.VSS) if task in able), Task.UVOS)
 
 
 def step_many(sessions: Sequence[Session], frames: Iterable[Frame]) -> list[list[FrameSegmentation]]:

@@ -22,6 +22,8 @@ SHIPPED = (
     "deva-video",
     "finetune-propagation",
     "motion-small",
+    "mpvss-tiny",
+    "mpvss-vspw",
     "propagate-small",
     "propagate-synthetic",
     "tubelink-kitti-step",

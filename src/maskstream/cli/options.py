@@ -14,16 +14,19 @@ _MODEL = "How"
 
 OF_MODEL = {
     "deva": ("segmenter", "propagator", "prompter", "exact", "dtype", "schedule", "alignment", "max_objects", "flip"),
-    "tubelink": ("weights", "window", "overlap", "linking"),
+    "tubelink": ("window", "overlap", "linking"),
+    "mpvss": ("key_every", "adaptive", "carrying"),
 }
 """Options that are for one system alone."""
 
-Model: TypeAlias = Annotated[str, typer.Option("--model", help="The system: deva or tubelink.", rich_help_panel=_MODEL)]
+Model: TypeAlias = Annotated[
+    str, typer.Option("--model", help="The system: deva, tubelink or mpvss.", rich_help_panel=_MODEL)
+]
 Weights: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Of tubelink: a folder that training wrote, the authors' file, or any Mask2Former.",
+        help="Of tubelink and mpvss: a folder that training wrote, or any Mask2Former.",
         show_default=False,
         rich_help_panel=_MODEL,
     ),
@@ -105,6 +108,25 @@ Alignment: TypeAlias = Annotated[
 MinScore: TypeAlias = Annotated[
     float,
     typer.Option("--min-score", min=0.0, max=1.0, help="Ignore found objects below it.", rich_help_panel=_MODEL),
+]
+KeyEvery: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--key-every", min=1, help="mpvss segments one frame in so many, and carries its masks.", rich_help_panel=_MODEL
+    ),
+]
+Adaptive: TypeAlias = Annotated[
+    bool,
+    typer.Option("--adaptive", help="mpvss takes a key frame earlier where much changes.", rich_help_panel=_MODEL),
+]
+Carrying: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--carrying",
+        help="How mpvss carries masks: motion, flow or copy.  [default: what it can]",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
 ]
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For models with random parts.", rich_help_panel=_MODEL)]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Start a run in this folder anew.")]

@@ -11,12 +11,15 @@ import typer
 
 from .console import FrameProgress, on_interrupt, render_if_needed
 from .options import (
+    Adaptive,
     Alignment,
     AnySchedule,
     AsJson,
+    Carrying,
     Debug,
     Dtype,
     Exact,
+    KeyEvery,
     Linking,
     MinScore,
     Model,
@@ -90,6 +93,9 @@ def predict(
     window: Window = None,
     overlap: Overlap = 0,
     linking: Linking = None,
+    key_every: KeyEvery = 5,
+    adaptive: Adaptive = False,
+    carrying: Carrying = None,
     size: Annotated[
         int | None,
         typer.Option(min=64, help="Short side masks are carried at.  [default: the preset's]", show_default=False),
@@ -157,10 +163,13 @@ def predict(
         "alignment": alignment,
         "min_score": min_score,
     }
-    if model == "tubelink":
+    if model in ("tubelink", "mpvss"):
         networks = {} if weights is None else {"weights": weights}
-        options |= {"weights": weights, "window": window, "overlap": overlap, "linking": linking}
-        options["compat"] = compat == "official"
+        options["weights"] = weights
+    if model == "tubelink":
+        options |= {"window": window, "overlap": overlap, "linking": linking, "compat": compat == "official"}
+    if model == "mpvss":
+        options |= {"key_every": key_every, "adaptive": adaptive, "carrying": carrying}
     request = Request(
         dataset,
         root,

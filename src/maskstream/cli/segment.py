@@ -13,12 +13,15 @@ import typer
 
 from .console import FRAMES_KEPT, FrameProgress, on_interrupt, say_where
 from .options import (
+    Adaptive,
     Alignment,
     AnySchedule,
     AsJson,
+    Carrying,
     Debug,
     Dtype,
     Exact,
+    KeyEvery,
     Linking,
     MinScore,
     Model,
@@ -130,6 +133,9 @@ def segment(
     window: Window = None,
     overlap: Overlap = 0,
     linking: Linking = None,
+    key_every: KeyEvery = 5,
+    adaptive: Adaptive = False,
+    carrying: Carrying = None,
     label_space: Annotated[
         str | None,
         typer.Option(
@@ -190,6 +196,9 @@ def segment(
         overlap=overlap,
         linking=linking,
         label_space=label_space,
+        key_every=key_every,
+        adaptive=adaptive,
+        carrying=carrying,
         task=given_task,
     )
     stands_out = asked_schedule == "offline" and direction == "both" and not prompts
@@ -212,12 +221,21 @@ def segment(
     _check_frames_exist(opened, prompts, start=start, stride=stride)
     session.prompt(prompts)
 
-    tubes = {
-        "weights": weights,
-        "window": window,
-        "overlap": overlap,
-        "linking": linking,
-        "label_space": label_space,
+    of_model: dict[str, dict[str, object]] = {
+        "tubelink": {
+            "weights": weights,
+            "window": window,
+            "overlap": overlap,
+            "linking": linking,
+            "label_space": label_space,
+        },
+        "mpvss": {
+            "weights": weights,
+            "label_space": label_space,
+            "key_every": key_every,
+            "adaptive": adaptive,
+            "carrying": carrying,
+        },
     }
     options: dict[str, object] = {
         "task": wanted.value,
@@ -240,7 +258,7 @@ def segment(
         "min_score": min_score,
         "classes": classes,
         "flip": flip,
-        **({} if model == "deva" else tubes),
+        **of_model.get(model, {}),
         "save_scores": save_scores,
         "seed": seed,
     }

@@ -126,7 +126,8 @@ class FastAttention(nn.Module):
         """
         queries = hidden_states if position_embeddings is None else hidden_states + position_embeddings
         value = self.value_proj(encoder_hidden_states)
-        if attention_mask is not None and attention_mask.any():  # both networks always come with one
+        # Both networks always come with one. On the device of shapes alone nobody knows what is in it.
+        if attention_mask is not None and (attention_mask.is_meta or attention_mask.any()):
             value = value.masked_fill(attention_mask[..., None], 0)
         offsets = self.sampling_offsets(queries).unflatten(-1, (self.n_heads, self.n_levels, self.n_points, 2))
         logits = self.attention_weights(queries).unflatten(-1, (self.n_heads, self.n_levels, self.n_points))

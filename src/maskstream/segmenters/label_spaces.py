@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import cache
 
 from maskstream.types import Category, CategorySet, InputError
@@ -74,6 +75,29 @@ def shared_categories(source: CategorySet, wanted: CategorySet) -> dict[int, Cat
             f"{', '.join(source.names[:5])}, … ({len(source)} of {source.name})"
         )
     return shared
+
+
+def shown_categories(own: CategorySet, wanted: CategorySet | str | None) -> dict[int, Category]:
+    """By class of a network, what is shown of it and what that is called.
+
+    Args:
+        own: what the network's classes mean, in their order.
+        wanted: what is asked for, by name or as it is called elsewhere; None: all.
+
+    Raises:
+        InputError: it is another label space, or has nothing in common.
+    """
+    if isinstance(wanted, str) and wanted != own.name:
+        raise InputError(f"unknown label space {wanted!r}; this model has: {own.name}")
+    if wanted is None or isinstance(wanted, str):
+        return dict(enumerate(own.categories))
+    shared = shared_categories(own, wanted)
+    shown: dict[int, Category] = {}
+    for n, category in enumerate(own.categories):
+        if (named := shared.get(category.id)) is not None:
+            # Where the wanted label space does not say what is a thing, the network's does.
+            shown[n] = replace(named, is_thing=category.is_thing) if named.is_thing is None else named
+    return shown
 
 
 @cache

@@ -45,22 +45,24 @@ class ModelRecipe:
 
     Attributes:
         family: of the model; "core" is the query core, `maskstream.mask2former`, and "backbone" its backbone alone;
-            "tubelink" is built around it.
+            "tubelink" and "mpvss" are built around it.
         size: of the propagation network, or "tiny", "r50" or "swin-t" of the query core; None: that of the weights it
-            starts from.
+            starts from. Of "mpvss" that of the motion module: "tiny", otherwise as published.
         frozen_normalisation: keep the statistics of batch normalisation as they are, as published.
         init: folder or file of weights to start from.
         image_backbone: file of ImageNet weights to start the pixel encoder from, of a ResNet-50 as torchvision names
             them; for the query core a folder or a name of the hub, of the same kind of backbone.
         mask_backbone: the same for the mask encoder, of a ResNet-18.
+        flow_encoder: file of a trained FlowNetS to start the motion encoder from.
     """
 
-    family: Literal["propagation", "motion", "click", "core", "backbone", "tubelink"] = "propagation"
+    family: Literal["propagation", "motion", "click", "core", "backbone", "tubelink", "mpvss"] = "propagation"
     size: Literal["small", "deva", "xmem", "tiny", "r50", "swin-t"] | None = "deva"
     frozen_normalisation: bool = True
     init: str | None = None
     image_backbone: str | None = None
     mask_backbone: str | None = None
+    flow_encoder: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

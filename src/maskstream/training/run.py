@@ -24,6 +24,7 @@ from maskstream.files import write_text_atomic
 from maskstream.mask2former.checkpoints import load_core
 from maskstream.mask2former.criterion import SetCriterion
 from maskstream.mask2former.network import ClipMask2Former, with_classes
+from maskstream.mask2former.parts import fill, read_settings
 from maskstream.mask2former.sizes import CORE_SIZES, load_backbone, new_network
 from maskstream.propagation.network import NetworkConfig, PropagationNetwork, load_checkpoint
 from maskstream.segmenters.click import ClickConfig, ClickNetwork, load_click_network
@@ -31,6 +32,9 @@ from maskstream.segmenters.motion_network import MotionConfig, MotionNetwork, lo
 from maskstream.shipped import shipped
 from maskstream.sinks.folder import OwnedFolder
 from maskstream.synthetic.scene import THINGS
+from maskstream.systems.mpvss.checkpoints import read_flownet
+from maskstream.systems.mpvss.motion import MotionConfig as FlowConfig
+from maskstream.systems.mpvss.network import PART, MpvssNetwork, motion_config
 from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion
 from maskstream.systems.tubelink.network import TubeLinkConfig, TubeLinkNetwork, take_association
 from maskstream.types import InputError
@@ -55,6 +59,7 @@ from .data import (
 from .initial import load_image_backbone, load_mask_backbone
 from .loop import CHECKPOINTS, Learner, Progress, accelerator_for, train
 from .moving import MotionLearner, stacked
+from .mpvss import MpvssLearner
 from .propagation import PropagationLearner
 from .recipe import FILMED, ModelRecipe, Recipe, recipe_text, what_decides
 from .report import write_report
@@ -167,6 +172,8 @@ def _run(
         progress = _fit(build_backbone_learner(recipe), crop_batches, *what)
     elif recipe.model.family == "tubelink":
         progress = _fit(build_tubelink_learner(recipe), tube_batches, *what)
+    elif recipe.model.family == "mpvss":
+        progress = _fit(build_mpvss_learner(recipe), tube_batches, *what)
     elif recipe.model.family == "core":
         progress = _fit(build_core_learner(recipe), tube_batches, *what)
     else:
@@ -313,6 +320,42 @@ def build_tubelink_learner(recipe: Recipe) -> TubeLinkLearner:
         association=association if config.association else None,
         validation=recipe.validate,
     )
+
+
+_TINY_MOTION = {
+    "widths": (16, 32, 64, 128, 128, 256),
+    "feedforward": 512,
+    "motion_dim": 64,
+    "decoder_widths": (64, 64, 64, 32),
+    "consistent": True,
+}
+"""Sizes of the motion module beside ``core-tiny``."""
+
+
+def build_mpvss_learner(recipe: Recipe) -> MpvssLearner:
+    """MPVSS of a recipe, with its loss and its validation.
+
+    Raises:
+        InputError: weights cannot be read, or there are none to begin from.
+    """
+    torch.manual_seed(mixed(recipe.train.seed, 0))
+    model = recipe.model
+    if model.init is None:
+        raise InputError(
+            "the motion module is trained beside a Mask2Former that was trained before: name it with --from"
+        )
+    if recipe.task.frames != 2:
+        raise InputError(f"a key frame and another are 2 frames, not task.frames={recipe.task.frames}")
+    core = _core(model, tube_classes(recipe).names)
+    begun = read_settings(Path(_begun_from(model.init)), PART, FlowConfig)
+    config = begun or motion_config(core, **(_TINY_MOTION if model.size == "tiny" else {}))
+    network = MpvssNetwork(core, config)
+    assert network.motion is not None
+    if begun is not None:
+        fill(network.motion, Path(_begun_from(model.init)), PART)
+    if model.flow_encoder is not None:
+        read_flownet(Path(model.flow_encoder), network.motion)
+    return MpvssLearner(network, points=recipe.task.points, validation=recipe.validate)
 
 
 def build_backbone_learner(recipe: Recipe) -> BackboneLearner:

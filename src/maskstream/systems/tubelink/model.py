@@ -4,7 +4,6 @@ ICCV 2023)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,9 +11,9 @@ import torch
 from maskstream.mask2former import use_fast_attention
 from maskstream.mask2former.checkpoints import KINDS, USUAL, is_file_of_weights
 from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained
-from maskstream.segmenters.label_spaces import label_space, shared_categories
+from maskstream.segmenters.label_spaces import label_space, shown_categories
 from maskstream.segmenters.queries import pyramid_pixels
-from maskstream.types import Category, CategorySet, InputError, Task
+from maskstream.types import CategorySet, InputError, Task
 
 from .checkpoints import SHORT_SIDE, read_authors
 from .network import TubeLinkNetwork, read_tubelink
@@ -78,22 +77,13 @@ class TubeLink:
         if soft:
             raise InputError("Tube-Link gives no probabilities of regions: leave out what asks for them")
         return TubeLinkSession(
-            self.network, self.pixels, task=task, shown=self._shown(categories), size_hw=size_hw, settings=self.settings
+            self.network,
+            self.pixels,
+            task=task,
+            shown=shown_categories(self.label_space, categories),
+            size_hw=size_hw,
+            settings=self.settings,
         )
-
-    def _shown(self, categories: CategorySet | str | None) -> dict[int, Category]:
-        """By class of the network, what is shown and what it is called."""
-        if isinstance(categories, str):
-            if categories not in self.label_spaces:
-                raise InputError(f"unknown label space {categories!r}; this model has: {self.label_space.name}")
-            categories = None
-        own = self.label_space.categories
-        if categories is None:
-            return dict(enumerate(own))
-        shared = shared_categories(self.label_space, categories)
-        named = {n: shared[category.id] for n, category in enumerate(own) if category.id in shared}
-        # Where the wanted label space does not say what is a thing, the network's does.
-        return {n: replace(c, is_thing=own[n].is_thing if c.is_thing is None else c.is_thing) for n, c in named.items()}
 
 
 def load_tubelink(

@@ -6,28 +6,25 @@ frames of a tube ─► ClipMask2Former ─► a class and a tube of each query 
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from maskstream.files import atomic_path, write_text_atomic
 from maskstream.mask2former.checkpoints import save_core
 from maskstream.mask2former.network import ClipMask2Former
+from maskstream.mask2former.parts import fill, read_settings, write_part
 from maskstream.types import InputError
-from maskstream.weight_files import read_safetensors
 
 from .association import Association, LinkMode
 
 if TYPE_CHECKING:
     from transformers import Mask2FormerForUniversalSegmentation
 
-CONFIG = "tubelink.json"
-WEIGHTS = "tubelink.safetensors"
+PART = "tubelink"
+"""What files are called that hold what is added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +99,7 @@ def save_tubelink(network: TubeLinkNetwork, folder: Path, *, short_side: int) ->
         short_side: of pictures that it is meant for.
     """
     save_core(network.core.network, folder, short_side=short_side)
-    if network.association is not None:
-        state = {name: tensor.contiguous().cpu() for name, tensor in network.association.state_dict().items()}
-        with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(state, temporary)
-    plain = {"schema": "maskstream/tubelink", "version": 1, **asdict(network.config)}
-    write_text_atomic(folder / CONFIG, json.dumps(plain, indent=2) + "\n")
+    write_part(folder, PART, network.config, network.association)
 
 
 def read_tubelink(core: Mask2FormerForUniversalSegmentation, folder: Path) -> TubeLinkNetwork:
@@ -116,18 +108,10 @@ def read_tubelink(core: Mask2FormerForUniversalSegmentation, folder: Path) -> Tu
     Raises:
         InputError: what is added is damaged or of another network.
     """
-    if not (folder / CONFIG).is_file():
-        return TubeLinkNetwork(core, TubeLinkConfig(association=False, time_code=False)).eval().requires_grad_(False)
-    try:
-        plain: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        config = TubeLinkConfig(**{name: value for name, value in plain.items() if name not in ("schema", "version")})
-    except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"{folder / CONFIG} is damaged, or of another version ({error}): copy it again") from None
+    config = read_settings(folder, PART, TubeLinkConfig) or TubeLinkConfig(association=False, time_code=False)
     network = TubeLinkNetwork(core, config)
     if network.association is not None:
-        if not (folder / WEIGHTS).is_file():
-            raise InputError(f"{folder} has {CONFIG} but no {WEIGHTS}: copy it again")
-        take_association(network, folder)
+        fill(network.association, folder, PART)
     return network.eval().requires_grad_(False)
 
 
@@ -137,13 +121,9 @@ def take_association(network: TubeLinkNetwork, folder: Path) -> None:
     Raises:
         InputError: it is damaged or of another size.
     """
-    if network.association is None or not (folder / WEIGHTS).is_file():
-        return
-    state = read_safetensors(folder / WEIGHTS)
-    try:
-        network.association.load_state_dict(state)
-    except RuntimeError:
-        raise InputError(f"{folder / WEIGHTS} is of another network: copy it again") from None
+    begun = read_settings(folder, PART, TubeLinkConfig)
+    if network.association is not None and begun is not None and begun.association:
+        fill(network.association, folder, PART)
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from maskstream.mask2former.postprocess import (
 from maskstream.mask2former.prediction import ClipPrediction
 from maskstream.pretrained import Pixels
 from maskstream.systems.identity import ObjectTable
+from maskstream.systems.regions import ClassRegions
 from maskstream.types import (
     Category,
     Event,
@@ -152,6 +153,7 @@ class TubeLinkSession:
         self._naive = NaiveTracker()
         self._overlap = OverlapTracker()
         self._objects = ObjectTable()
+        self._regions = ClassRegions(shown)
         self._track_of: dict[tuple[object, ...], int] = {}
         self._removed: set[int] = set()
 
@@ -170,6 +172,9 @@ class TubeLinkSession:
         Raises:
             InputError: one is not followed.
         """
+        if self._task is Task.VSS:
+            self._regions.remove(object_ids)
+            return
         self._objects.remove(object_ids)
         self._removed |= set(object_ids)
 
@@ -192,7 +197,7 @@ class TubeLinkSession:
 
     def tracks(self) -> list[Track]:
         """Every object that was ever visible."""
-        return self._objects.tracks()
+        return (self._regions if self._task is Task.VSS else self._objects).tracks()
 
     @torch.no_grad()
     def _results(self) -> list[FrameSegmentation]:
@@ -454,28 +459,14 @@ class TubeLinkSession:
         self, frames: Sequence[Frame], prediction: ClipPrediction, sizes: FrameSizes, skipped: int
     ) -> list[FrameSegmentation]:
         """Every pixel to the class that all queries are surest of, among those that are shown."""
-        classes = sorted(self._shown)
         height, width = sizes.content_hw
         results = []
         for t, frame in enumerate(frames):
             values_khw = class_values(
                 prediction.classes_bqc[0], prediction.masks_bqthw[0, :, skipped + t], sizes.padded_hw
             )
-            labels_hw, _ = surest_class(values_khw[classes, :height, :width], sizes.source_hw)
-            events: list[Event] = []
-            there = torch.bincount(labels_hw.flatten(), minlength=len(classes)).nonzero()[:, 0].tolist()
-            track_ids = [self._track(("class", classes[n]), classes[n], None, events) for n in there]
-            kept = [(n, track_id) for n, track_id in zip(there, track_ids, strict=True) if track_id is not None]
-            for _, track_id in kept:
-                self._objects[track_id].seen(frame.index)
-            segments, labels, renamed = self._objects.segments([track_id for _, track_id in kept])
-            number_k = torch.zeros(len(classes), dtype=torch.int32, device=labels_hw.device)
-            number_k[[n for n, _ in kept]] = torch.tensor(labels[1:], dtype=torch.int32, device=labels_hw.device)
-            results.append(
-                FrameSegmentation(
-                    frame.index, self._size_hw, segments, LabelMap(number_k[labels_hw]), events=(*events, *renamed)
-                )
-            )
+            labels_hw, _ = surest_class(values_khw[self._regions.classes, :height, :width], sizes.source_hw)
+            results.append(self._regions.result(frame.index, labels_hw))
         return results
 
     # Objects.
@@ -492,9 +483,7 @@ class TubeLinkSession:
         if track_id in self._removed:
             return None
         if track_id is None:
-            # Regions of classes are of no kind: things of one class are one there.
-            is_thing = None if self._task is Task.VSS else category.is_thing
-            track_id = self._objects.add(is_thing=is_thing).track_id
+            track_id = self._objects.add(is_thing=category.is_thing).track_id
             if key[0] != "alone":  # these do not come again
                 self._track_of[key] = track_id
             events.append(Event("born", track_id, "found, and like nothing before"))
@@ -517,6 +506,7 @@ class TubeLinkSession:
             "naive": self._naive.state_dict(),
             "overlap": self._overlap.state_dict(),
             "objects": self._objects.state_dict(),
+            "regions": self._regions.state_dict(),
             "track_of": [[list(key), track_id] for key, track_id in self._track_of.items()],
             "removed": sorted(self._removed),
         }
@@ -534,6 +524,7 @@ class TubeLinkSession:
         self._naive.load_state_dict(state["naive"])
         self._overlap.load_state_dict(state["overlap"])
         self._objects.load_state_dict(state["objects"])
+        self._regions.load_state_dict(state["regions"])
         self._track_of = {tuple(key): track_id for key, track_id in state["track_of"]}
         self._removed = set(state["removed"])
 

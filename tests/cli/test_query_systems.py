@@ -1,5 +1,6 @@
-"""``--model tubelink``: the real command on real encoded video, and what it says of mistakes."""
+"""``--model tubelink`` and ``--model mpvss``: the real command on real encoded video, and what it says of mistakes."""
 
+import json
 from typing import Any
 
 import pytest
@@ -61,14 +62,28 @@ def test_it_runs_over_a_data_set(call, weights, tmp_path):
     assert any((tmp_path / "out" / "results").rglob("*.png"))
 
 
+def test_key_frames_are_carried(call, clip, weights, tmp_path):
+    some = ["--stop", "7", "--quiet", "--key-every", "3", "--adaptive"]
+    words = ["segment", clip, "-o", tmp_path / "out", "--model", "mpvss", "--weights", weights / "pictures", *some]
+    done = call(*words)
+    assert done.returncode == 0, done.stderr
+    assert [line["frame"] for line in journal_lines(tmp_path / "out")] == list(range(7))
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["options"]["task"] == "vss" and run["options"]["key_every"] == 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--model", "tubelink"], "needs weights"),
         (["--model", "tubelink", "--weights", "nowhere"], "nowhere"),
         (["--model", "tubelink", "--weights", "x", "--propagator", "flow"], "--propagator is for the model deva"),
-        (["--weights", "x"], "--weights is for the model tubelink"),
-        (["--model", "tubes"], "unknown model 'tubes'; known: deva, tubelink"),
+        (["--weights", "x"], "deva is made of parts"),
+        (["--model", "mpvss"], "mpvss needs weights"),
+        (["--model", "mpvss", "--weights", "WEIGHTS", "--window", "3"], "--window is for the model tubelink"),
+        (["--model", "mpvss", "--weights", "WEIGHTS", "--carrying", "motion"], "no motion module"),
+        (["--model", "tubelink", "--weights", "WEIGHTS", "--adaptive"], "--adaptive is for the model mpvss"),
+        (["--model", "tubes"], "unknown model 'tubes'; known: deva, mpvss, tubelink"),
         (["--model", "tubelink", "--weights", "WEIGHTS", "--linking", "magic"], "unknown linking 'magic'"),
         (["--model", "tubelink", "--weights", "WEIGHTS", "--window", "2", "--overlap", "2"], "overlap by 0 to 1"),
         (["--model", "tubelink", "--weights", "WEIGHTS", "--task", "vos"], "cannot do 'vos'"),

@@ -1,0 +1,107 @@
+"""Which frames are key frames: every so many, or when what is seen has changed too much to be carried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstream.optical_flow import dense_flow
+from maskstream.types import InputError, StateDict
+
+_SIDE = 96
+"""Long side, in pixels, at which pictures are compared: enough to tell, and nearly free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    """When a frame is a key frame.
+
+    Attributes:
+        interval: frames from one key frame to the next; when ``adaptive``, at most so many.
+        adaptive: make a frame a key frame earlier when it is unlike the last one.
+        error: mean difference, of 255, between a frame and the key frame after optical flow has moved it, above which
+            it is. What comes into view, what leaves it, and cuts.
+        motion: mean flow, as a part of the picture's long side, above which it is.
+    """
+
+    interval: int = 5
+    adaptive: bool = False
+    error: float = 12.0
+    motion: float = 0.06
+
+    def __post_init__(self) -> None:
+        if self.interval < 1:
+            raise InputError(f"there is a key frame every 1 frame or more, not every {self.interval}")
+
+
+class KeyPolicy:
+    """Decides frame by frame.
+
+    Args:
+        settings: see there.
+    """
+
+    def __init__(self, settings: KeySettings) -> None:
+        self._settings = settings
+        self._since = -1
+        self._key_hw: NDArray[np.uint8] | None = None
+
+    def is_key(self, image_hw3: NDArray[np.uint8], *, forced: bool = False) -> bool:
+        """Whether the next frame of the video is one. The first always is.
+
+        Args:
+            image_hw3: ``uint8[H, W, 3]``, RGB.
+            forced: somebody wants it to be.
+        """
+        settings = self._settings
+        self._since += 1
+        grey_hw = small(image_hw3) if settings.adaptive else None
+        due = forced or self._since in (0, settings.interval)
+        if not due and grey_hw is not None:
+            assert self._key_hw is not None
+            error, motion = change(self._key_hw, grey_hw)
+            due = error > settings.error or motion > settings.motion
+        if due:
+            self._since, self._key_hw = 0, grey_hw
+        return due
+
+    def state_dict(self) -> StateDict:
+        """Everything as plain data."""
+        return {"since": self._since, "key": None if self._key_hw is None else self._key_hw.tolist()}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Undo `state_dict`."""
+        self._since = state["since"]
+        self._key_hw = None if state["key"] is None else np.array(state["key"], np.uint8)
+
+
+def small(image_hw3: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A grey picture of 96 pixels' length."""
+    scale = _SIDE / max(image_hw3.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in image_hw3.shape[:2])
+    grey = cv2.cvtColor(cv2.resize(image_hw3, (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    return np.asarray(grey, np.uint8)
+
+
+def change(key_hw: NDArray[np.uint8], frame_hw: NDArray[np.uint8]) -> tuple[float, float]:
+    """How unlike a frame is its key frame.
+
+    Args:
+        key_hw: of `small`.
+        frame_hw: of `small`, of the same size.
+
+    Returns:
+        Mean difference after flow, in levels of 255; and mean length of the flow, in lengths of the picture.
+    """
+    flow_hw2 = dense_flow(frame_hw, key_hw)
+    height, width = frame_hw.shape
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    moved = cv2.remap(
+        key_hw, columns + flow_hw2[..., 0], rows + flow_hw2[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    error = float(cv2.absdiff(moved, frame_hw).mean())
+    motion = float(np.linalg.norm(flow_hw2, axis=2).mean()) / max(height, width)
+    return error, motion

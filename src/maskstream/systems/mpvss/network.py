@@ -1,0 +1,120 @@
+"""A Mask2Former for key frames, and the motion module for those between.
+
+key frame ─► Mask2Former ─► classes, masks, queries ─────────────────────────┐
+frame, key frame, queries ─► Motion ─► a flow of each query ─► warp the masks ┴─► classes and masks of the frame
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from maskstream.mask2former.checkpoints import save_core
+from maskstream.mask2former.network import ClipMask2Former
+from maskstream.mask2former.parts import fill, read_settings, write_part
+
+from .motion import Motion, MotionConfig
+from .warp import warp
+
+if TYPE_CHECKING:
+    from transformers import Mask2FormerForUniversalSegmentation
+
+PART = "mpvss"
+"""What files are called that hold the motion module."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyFrame:
+    """What is kept of B key frames.
+
+    Attributes:
+        classes_bqc: ``float[B, Q, K + 1]``, logits.
+        masks_bqhw: ``float[B, Q, h, w]``, logits at a quarter of the input's size.
+        queries_bqc: ``float[B, Q, C]``, after the last normalisation.
+        picture_b3hw: ``float[B, 3, H, W]``, RGB in 0 … 255, as the network saw it, without padding.
+    """
+
+    classes_bqc: Tensor
+    masks_bqhw: Tensor = field(repr=False)
+    queries_bqc: Tensor
+    picture_b3hw: Tensor = field(repr=False)
+
+
+class MpvssNetwork(nn.Module):
+    """The networks of key frames and of motion.
+
+    Args:
+        core: of `transformers`; its parameters are this one's.
+        config: of the motion module; None: there is none, and masks are carried in other ways.
+    """
+
+    def __init__(self, core: Mask2FormerForUniversalSegmentation, config: MotionConfig | None) -> None:
+        super().__init__()
+        self.core = ClipMask2Former(core, time_code=False)
+        self.motion = None if config is None else Motion(config)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """What classes are called."""
+        return {int(n): str(name) for n, name in (self.core.network.config.id2label or {}).items()}
+
+    def key_frame(self, pixels_b3hw: Tensor, picture_b3hw: Tensor) -> KeyFrame:
+        """Segment key frames.
+
+        Args:
+            pixels_b3hw: ``float[B, 3, H, W]``, normalised and padded.
+            picture_b3hw: see `KeyFrame`.
+        """
+        (found,) = self.core.decode(self.core.features(pixels_b3hw[:, None]))
+        queries_bqc = self.core.network.model.transformer_module.decoder.layernorm(found.queries_bqc)
+        return KeyFrame(found.classes_bqc, found.masks_bqthw[:, :, 0], queries_bqc, picture_b3hw)
+
+    def carried(self, key: KeyFrame, picture_b3hw: Tensor) -> Tensor:
+        """The masks of key frames on other frames, ``float[B, Q, h, w]``, by the motion module.
+
+        Args:
+            key: of the same videos.
+            picture_b3hw: the frames, of the size of the key frames.
+        """
+        assert self.motion is not None
+        flow_bq2hw = self.motion(picture_b3hw, key.picture_b3hw, key.queries_bqc)
+        return warp(key.masks_bqhw, flow_bq2hw, consistent=self.motion.config.consistent)
+
+
+def motion_config(core: Mask2FormerForUniversalSegmentation, **sizes: object) -> MotionConfig:
+    """The motion module for a core: as published but for what the core decides.
+
+    Args:
+        core: whose queries it gets.
+        sizes: attributes of `MotionConfig` that are others.
+    """
+    own = {"dim": core.config.hidden_dim, "queries": core.config.num_queries, "heads": core.config.num_attention_heads}
+    return MotionConfig(**{**own, **sizes})  # type: ignore[arg-type]
+
+
+def save_mpvss(network: MpvssNetwork, folder: Path, *, short_side: int) -> None:
+    """Write a network: the core as `transformers` takes it, and beside it the motion module.
+
+    Args:
+        network: with a motion module.
+        folder: is made.
+        short_side: of pictures that it is meant for.
+    """
+    assert network.motion is not None
+    save_core(network.core.network, folder, short_side=short_side)
+    write_part(folder, PART, network.motion.config, network.motion)
+
+
+def read_mpvss(core: Mask2FormerForUniversalSegmentation, folder: Path) -> MpvssNetwork:
+    """A network around a core that was read from a folder; without a motion module if that has none.
+
+    Raises:
+        InputError: what is added is damaged or of another network.
+    """
+    network = MpvssNetwork(core, read_settings(folder, PART, MotionConfig))
+    if network.motion is not None:
+        fill(network.motion, folder, PART)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,97 @@
+"""MPVSS learns: its loss falls, what is frozen stays, what is written can be loaded."""
+
+import numpy as np
+import pytest
+import torch
+
+from maskstream.api import load
+from maskstream.mask2former.checkpoints import save_core
+from maskstream.synthetic.scene import WORLD
+from maskstream.systems.mpvss import load_mpvss
+from maskstream.training.data import tubes
+from maskstream.training.recipe import load_recipe
+from maskstream.training.run import build_mpvss_learner, run_recipe
+from maskstream.training.tubes import stacked_tubes
+from maskstream.types import InputError, Task
+from tests.mask2former.networks import small_network
+
+SMALL = (
+    "data.size=64", "train.batch=2", "train.workers=0", "task.points=128", "validate.videos=1", "validate.frames=6",
+    "validate.size=[64,96]",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("core")
+    network = small_network(0, classes=len(WORLD))
+    network.config.id2label = dict(enumerate(WORLD.names))
+    save_core(network, folder, short_side=64)
+    return str(folder)
+
+
+def recipe(core, *settings):
+    return load_recipe("mpvss-tiny", (*SMALL, f"model.init={core}", *settings))
+
+
+def batch(made):
+    some = tubes(made)
+    return stacked_tubes([some[0], some[1]])
+
+
+def steps(learner, some, count):
+    optimiser = torch.optim.AdamW(learner.parameters(), 2e-3)
+    losses = []
+    for iteration in range(count):
+        found = learner(some, iteration=iteration, seed=0)
+        found["loss"].backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(found["loss"].item())
+    return losses
+
+
+def test_what_is_shown_again_and_again_is_learned(core):
+    made = recipe(core)
+    losses = steps(build_mpvss_learner(made), batch(made), 40)
+    assert np.mean(losses[-3:]) < 0.85 * losses[0]
+
+
+def test_only_the_motion_module_and_the_heads_learn(core):
+    """Statistics of normalisation do not move either."""
+    made = recipe(core)
+    learner = build_mpvss_learner(made)
+    before = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+    steps(learner, batch(made), 1)
+    changed = {name for name, tensor in learner.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert all(any(part in name for part in ("motion.", "class_predictor", "mask_embedder")) for name in changed)
+    assert any("mask_embedder" in name for name in changed) and any("motion.encoder" in name for name in changed)
+
+
+def test_a_run_writes_what_can_be_loaded_and_continued(core, tmp_path):
+    made = recipe(core, "train.steps=2", "train.warmup=0", "validate.every=2")
+    assert run_recipe(made, tmp_path / "run", cpu=True).done == 2
+    weights = str(tmp_path / "run" / "weights")
+    system = load_mpvss(weights)
+    assert system.network.motion is not None and system.network.motion.config.consistent
+    assert load("mpvss", weights=weights, key_every=2).start(Task.VSS, size_hw=(64, 96)).latency == 0
+    again = build_mpvss_learner(recipe(weights))
+    assert again.network.motion is not None
+    before = system.network.motion.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in again.network.motion.state_dict().items())
+
+
+def test_its_quality_is_measured_and_shown(core):
+    made = recipe(core)
+    learner = build_mpvss_learner(made)
+    learner.train(False)
+    assert set(learner.validate()) == {"miou"}
+    assert learner.strip(batch(made)).shape == (3 * 64, 2 * 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"), [(("model.init=null",), "name it with --from"), (("task.frames=3",), "2 frames")]
+)
+def test_recipes_that_cannot_be_are_refused(core, settings, match):
+    with pytest.raises(InputError, match=match):
+        build_mpvss_learner(recipe(core, *settings))
