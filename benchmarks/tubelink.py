@@ -186,7 +186,8 @@ def trained(runs: Path, name: str, seed: int, steps: int, core: str) -> Path:
         *TRAINED[name],
     )
     began = time.perf_counter()
-    run_recipe(load_recipe("tubelink-tiny", settings), folder, cpu=True)
+    if run_recipe(load_recipe("tubelink-tiny", settings), folder, cpu=True).stopped_by:
+        raise SystemExit(f"{folder} is not complete: the same command goes on")
     print(f"{name}, seed {seed}: trained ({time.perf_counter() - began:.0f} s)", flush=True)
     return folder / "weights"
 
