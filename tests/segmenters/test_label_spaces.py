@@ -2,9 +2,15 @@
 
 import pytest
 
-from maskstream.datasets.classes import ADE20K, CITYSCAPES_VPS
-from maskstream.segmenters.label_spaces import _known, label_space, shared_categories
-from maskstream.types import CategorySet, InputError
+from maskstream.datasets.classes import ADE20K, CITYSCAPES_VPS, VIPSEG, known_space
+from maskstream.segmenters.label_spaces import (
+    _known,
+    label_space,
+    shared_categories,
+    shown_categories,
+    space_of,
+)
+from maskstream.types import Category, CategorySet, InputError
 
 KNOWN = {space.name: space for space in _known()}
 
@@ -68,3 +74,33 @@ def test_shared_categories_are_found_by_any_synonym():
     assert {n: c.id for n, c in shared_categories(source, wanted).items()} == {0: 1, 1: 4, 2: 3}
     with pytest.raises(InputError, match="none of the 1 categories of custom is known"):
         shared_categories(source, CategorySet.from_names(["unicorn"]))
+
+
+FARM = CategorySet("farm", (Category(7, "hen", True), Category(8, "grass", False)))
+
+
+def test_what_is_shown_is_called_as_it_is_wanted():
+    assert shown_categories(FARM, None) == dict(enumerate(FARM.categories)) == shown_categories(FARM, "farm")
+    wanted = CategorySet.from_names(["Grass", "sky"])
+    assert shown_categories(FARM, wanted) == {1: Category(1, "Grass", False)}  # what is stuff the network knows
+    with pytest.raises(InputError, match="this model has: farm"):
+        shown_categories(FARM, "city")
+
+
+def test_what_somebody_says_of_classes_must_be_of_so_many():
+    assert space_of({0: "a", 1: "b"}, None, classes=2).names == ("a", "b")
+    assert space_of({0: "a", 1: "b"}, FARM, classes=2) is FARM
+    with pytest.raises(InputError, match="tells 3 classes, but farm has 2"):
+        space_of({}, FARM, classes=3)
+
+
+def test_label_spaces_of_benchmarks_have_names():
+    assert known_space("vipseg") is VIPSEG
+    with pytest.raises(InputError, match="unknown label space 'vip'; known: vipseg, vspw"):
+        known_space("vip")
+
+
+def test_things_come_first_and_keep_their_order():
+    kinds = {"a": False, "b": True, "c": None, "d": False, "e": True}
+    space = CategorySet("mixed", tuple(Category(n, name, kind) for n, (name, kind) in enumerate(kinds.items())))
+    assert space.things_first().names == ("b", "c", "e", "a", "d")

@@ -55,6 +55,29 @@ def label_space(
     )
 
 
+def space_of(
+    names: Mapping[int, str], space: CategorySet | None, *, classes: int, things: Collection[int] | None = None
+) -> CategorySet:
+    """What a network's classes mean: as somebody says, or as its names do; see `label_space`.
+
+    Args:
+        names: of its configuration.
+        space: what somebody says, in the order of its classes; None: nobody does.
+        classes: how many it tells.
+        things: ids of the things among the names.
+
+    Raises:
+        InputError: they are not so many.
+    """
+    found = label_space(names, things=things) if space is None else space
+    if len(found) != classes:
+        raise InputError(
+            f"the network tells {classes} classes, but {found.name} has {len(found)}: name the label space that it was "
+            "trained on"
+        )
+    return found
+
+
 def shared_categories(source: CategorySet, wanted: CategorySet) -> dict[int, Category]:
     """What categories of one label space are called in another, by their id in the first.
 

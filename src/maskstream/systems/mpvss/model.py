@@ -10,7 +10,7 @@ import torch
 from maskstream.mask2former import use_fast_attention
 from maskstream.mask2former.checkpoints import KINDS, USUAL, is_file_of_weights
 from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained
-from maskstream.segmenters.label_spaces import label_space, shown_categories
+from maskstream.segmenters.label_spaces import shown_categories, space_of
 from maskstream.segmenters.queries import pyramid_pixels
 from maskstream.types import CategorySet, InputError, Task
 
@@ -46,12 +46,7 @@ class Mpvss:
         self.network = network
         self.pixels = pixels
         self.settings = settings or MpvssSettings()
-        self.label_space = label_space(network.names) if space is None else space
-        if len(self.label_space) != network.core.classes:
-            raise InputError(
-                f"the network tells {network.core.classes} classes, but {self.label_space.name} has "
-                f"{len(self.label_space)}: name the label space that it was trained on"
-            )
+        self.label_space = space_of(network.names, space, classes=network.core.classes)
         self.label_spaces: Mapping[str, CategorySet] = {self.label_space.name: self.label_space}
 
     def start(

@@ -11,7 +11,7 @@ import torch
 from maskstream.mask2former import use_fast_attention
 from maskstream.mask2former.checkpoints import KINDS, USUAL, is_file_of_weights
 from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained
-from maskstream.segmenters.label_spaces import label_space, shown_categories
+from maskstream.segmenters.label_spaces import shown_categories, space_of
 from maskstream.segmenters.queries import pyramid_pixels
 from maskstream.types import CategorySet, InputError, Task
 
@@ -45,12 +45,7 @@ class TubeLink:
         self.pixels = pixels
         self.settings = settings or TubeLinkSettings()
         things = range(classes - stuff) if stuff else None
-        self.label_space = label_space(network.names, things=things) if space is None else space
-        if len(self.label_space) != classes:
-            raise InputError(
-                f"the network tells {classes} classes, but {self.label_space.name} has {len(self.label_space)}: name "
-                "the label space that it was trained on"
-            )
+        self.label_space = space_of(network.names, space, classes=classes, things=things)
         self.label_spaces: Mapping[str, CategorySet] = {self.label_space.name: self.label_space}
         kinds = {category.is_thing for category in self.label_space.categories}
         tasks = {Task.VPS, Task.VSS} | (set() if kinds == {False} else {Task.VIS})
