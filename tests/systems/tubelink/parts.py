@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ class PaintedCore(nn.Module):
         self.lengths: list[int] = []
         self.seen: list[int] = []
         self.sureness = 20.0
+        self.network = SimpleNamespace(config=SimpleNamespace(id2label=None))
 
     @property
     def classes(self) -> int:
