@@ -12,12 +12,18 @@ if TYPE_CHECKING:
 
 _MODEL = "How"
 
-OF_MODEL = {
-    "deva": ("segmenter", "propagator", "prompter", "exact", "dtype", "schedule", "alignment", "max_objects", "flip"),
-    "tubelink": ("window", "overlap", "linking"),
-    "mpvss": ("key_every", "adaptive", "carrying"),
+_DEVA, _TUBES, _CLIPS = ("deva",), ("tubelink",), ("tubelink", "mpvss")
+MODELS_OF: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("segmenter", "propagator", "prompter", "exact", "dtype", "alignment", "max_objects", "flip"), _DEVA
+    ),
+    **dict.fromkeys(("schedule", "voting_frames", "detection_every", "max_missed", "key_frames"), _DEVA),
+    **dict.fromkeys(("window", "overlap", "linking"), _TUBES),
+    **dict.fromkeys(("key_every", "adaptive", "carrying"), ("mpvss",)),
+    "weights": _CLIPS,
+    "min_score": ("deva", "tubelink"),
 }
-"""Options that are for one system alone."""
+"""Options that not all systems have, and those that do."""
 
 Model: TypeAlias = Annotated[
     str, typer.Option("--model", help="The system: deva, tubelink or mpvss.", rich_help_panel=_MODEL)
@@ -143,13 +149,13 @@ def check_options(context: typer.Context, model: str) -> None:
     """
     from maskstream.types import InputError
 
-    for owner, names in OF_MODEL.items():
-        for name in names:
-            source = context.get_parameter_source(name)
-            if model in OF_MODEL and owner != model and source is not None and source.name == "COMMANDLINE":
-                raise InputError(
-                    f"--{name.replace('_', '-')} is for the model {owner}, and this is {model}: leave it out"
-                )
+    if model not in {owner for owners in MODELS_OF.values() for owner in owners}:
+        return  # who loads it complains, or it is none: "truth"
+    for name, owners in MODELS_OF.items():
+        source = context.get_parameter_source(name)
+        if model not in owners and source is not None and source.name == "COMMANDLINE":
+            theirs = " and ".join(owners)
+            raise InputError(f"--{name.replace('_', '-')} is for the model {theirs}, and this is {model}: leave it out")
 
 
 def parse_schedule(text: str | None) -> AnyScheduleName | None:
