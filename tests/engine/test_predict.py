@@ -368,6 +368,7 @@ def test_settings_reach_the_model_by_name(roots: Path, monkeypatch: pytest.Monke
         "max_missed": 6,
         "max_objects": 8,
         "memory_every": 9,
+        "label_space": None,
     }
 
 
