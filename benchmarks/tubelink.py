@@ -266,7 +266,7 @@ def main() -> None:
         "# Tube-Link on the synthetic world",
         "",
         f"`python benchmarks/tubelink.py`: {options.videos} videos of {FRAMES} frames, {SIZE[0]}×{SIZE[1]}, level "
-        f"{options.level}; {options.steps} steps from {Path(options.core).name}, {options.seeds} seeds. Percent; ms a "
+        f"{options.level}; {options.steps} steps from {Path(options.core).name}, seeds: {options.seeds}. Percent; ms a "
         "frame with one thread of whatever machine it was.",
         "",
     ]

@@ -85,6 +85,38 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if value is not None}
 
 
+def check_fits(state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], *, what: str) -> None:
+    """See that entries of a checkpoint are exactly those of a module, and numbers.
+
+    Args:
+        state: the entries.
+        wanted: what they are to be called there, and their shapes.
+        what: the module, for messages: "the motion module".
+
+    Raises:
+        InputError: one is unknown, missing, of another shape, or not finite.
+    """
+    if unknown := [name for name in state if name not in wanted]:
+        raise InputError(
+            f"{len(unknown)} entries are no part of {what} ({some(unknown)}): the checkpoint is of another network"
+        )
+    if missing := [name for name in wanted if name not in state]:
+        raise InputError(
+            f"{len(missing)} of {len(wanted)} entries of {what} are missing ({some(missing)}): the checkpoint is "
+            "incomplete"
+        )
+    for name, shape in wanted.items():
+        if state[name].shape != shape:
+            raise InputError(
+                f"{name} is {list(state[name].shape)} and not {list(shape)}: the checkpoint is of another network"
+            )
+    if spoilt := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise InputError(
+            f"{len(spoilt)} entries have NaN or infinite values ({some(spoilt)}): training diverged or the file is "
+            "damaged; use an earlier checkpoint"
+        )
+
+
 def some(names: Sequence[object]) -> str:
     """The first names of many, for a message."""
     shown = ", ".join(str(name) for name in names[:3])

@@ -1,6 +1,7 @@
 """``maskstream segment`` with image-level models of `transformers`."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,9 +38,10 @@ def test_what_is_named_is_found_and_keeps_its_name(call, clip, models, tmp_path,
     assert [category["name"] for category in tracks["categories"]] == ["cat", "dog"]
     written = json.loads((tmp_path / "out" / "run.json").read_text())
     assert written["options"]["task"] == "vps"
-    kinds = [key.split("/")[0] for key in written["weights"]]
-    assert kinds.count("segmenter") >= 2 * len(name.split("+"))
-    assert set(kinds) == {"segmenter", "prompter"}  # which is that of the package
+    assert {key.split("/")[0] for key in written["weights"]} == {"segmenter", "prompter"}  # which is the package's
+    for part in name.split("+"):
+        digests = {key.rpartition("/")[2] for key in written["weights"] if f"/{Path(part).name}/" in key}
+        assert digests == {file.name for file in Path(part).iterdir() if file.suffix in (".json", ".safetensors")}
 
 
 def test_a_model_of_words_has_to_be_told_some(call, clip, models, tmp_path):

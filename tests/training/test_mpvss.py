@@ -5,29 +5,17 @@ import pytest
 import torch
 
 from maskstream.api import load
-from maskstream.mask2former.checkpoints import save_core
-from maskstream.synthetic.scene import WORLD
 from maskstream.systems.mpvss import load_mpvss
 from maskstream.training.data import tubes
 from maskstream.training.recipe import load_recipe
 from maskstream.training.run import build_mpvss_learner, run_recipe
 from maskstream.training.tubes import stacked_tubes
 from maskstream.types import InputError, Task
-from tests.mask2former.networks import small_network
 
 SMALL = (
     "data.size=64", "train.batch=2", "train.workers=0", "task.points=128", "validate.videos=1", "validate.frames=6",
     "validate.size=[64,96]",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def core(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("core")
-    network = small_network(0, classes=len(WORLD))
-    network.config.id2label = dict(enumerate(WORLD.names))
-    save_core(network, folder, short_side=64)
-    return str(folder)
 
 
 def recipe(core, *settings):

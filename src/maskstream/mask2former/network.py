@@ -46,6 +46,18 @@ class ClipFeatures:
     levels: tuple[Tensor, ...] = field(repr=False)
     mask_features_btchw: Tensor = field(repr=False)
 
+    def on_frames(self, which: slice) -> ClipFeatures:
+        """Those of some frames."""
+        return ClipFeatures(tuple(level[:, which] for level in self.levels), self.mask_features_btchw[:, which])
+
+    @classmethod
+    def joined(cls, parts: Sequence[ClipFeatures]) -> ClipFeatures:
+        """Those of frames that follow each other, one clip of several."""
+        levels = zip(*(part.levels for part in parts), strict=True)
+        return cls(
+            tuple(torch.cat(level, 1) for level in levels), torch.cat([part.mask_features_btchw for part in parts], 1)
+        )
+
 
 class ClipMask2Former(nn.Module):
     """Mask2Former whose queries see all frames of a clip.

@@ -21,6 +21,14 @@ class ClipPrediction:
     masks_bqthw: Tensor
     queries_bqc: Tensor
 
+    def of_queries(self, which: slice) -> ClipPrediction:
+        """The answers of some queries."""
+        return ClipPrediction(self.classes_bqc[:, which], self.masks_bqthw[:, which], self.queries_bqc[:, which])
+
+    def of_clips(self, which: slice) -> ClipPrediction:
+        """The answers for some clips."""
+        return ClipPrediction(self.classes_bqc[which], self.masks_bqthw[which], self.queries_bqc[which])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipTargets:
@@ -33,3 +41,15 @@ class ClipTargets:
 
     classes_n: Tensor
     masks_nthw: Tensor
+
+    def only(self, which_n: Tensor) -> ClipTargets:
+        """Some of it, ``bool[N]`` or positions."""
+        return ClipTargets(self.classes_n[which_n], self.masks_nthw[which_n])
+
+    def on_frames(self, which: slice) -> ClipTargets:
+        """All of it on some frames, empty where it is not seen."""
+        return ClipTargets(self.classes_n, self.masks_nthw[:, which])
+
+    def seen(self) -> ClipTargets:
+        """What is seen on any frame."""
+        return self.only(self.masks_nthw.flatten(1).any(1))

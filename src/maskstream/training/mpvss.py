@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from maskstream.mask2former.criterion import SetCriterion
 from maskstream.mask2former.network import STRIDE, normalised
-from maskstream.mask2former.prediction import ClipPrediction, ClipTargets
+from maskstream.mask2former.prediction import ClipPrediction
 from maskstream.metrics import SemanticQuality
 from maskstream.pretrained import Pixels
 from maskstream.sinks.draw import draw_overlay
@@ -26,7 +26,6 @@ from maskstream.synthetic.scene import WORLD
 from maskstream.synthetic.videos import synthetic_videos
 from maskstream.systems.mpvss import Mpvss, MpvssNetwork, save_mpvss
 from maskstream.systems.mpvss.warp import warp
-from maskstream.systems.tubelink.losses import chosen
 from maskstream.types import Frame, Task
 
 from .core import parameter_groups
@@ -92,8 +91,7 @@ class MpvssLearner(nn.Module):
             moved_bqhw = warp(masks_bqhw, flow_bq2hw, consistent=motion.config.consistent)
             classes_bqc = core.network.class_predictor(queries_bqc)
             warped.append(ClipPrediction(classes_bqc, moved_bqhw[:, :, None], queries_bqc))
-        targets = [ClipTargets(target.classes_n, target.masks_nthw[:, 1:]) for target in batch.targets]
-        seen = [chosen(target, target.masks_nthw.flatten(1).any(1)) for target in targets]
+        seen = [target.on_frames(slice(1, None)).seen() for target in batch.targets]
         found = self.criterion(warped, seen, generator=generator)
         return {**found, "flow": flow_bq2hw.detach().norm(dim=2).mean()}
 

@@ -24,7 +24,6 @@ from maskstream.files import write_text_atomic
 from maskstream.mask2former.checkpoints import load_core
 from maskstream.mask2former.criterion import SetCriterion
 from maskstream.mask2former.network import ClipMask2Former, with_classes
-from maskstream.mask2former.parts import fill, read_settings
 from maskstream.mask2former.sizes import CORE_SIZES, load_backbone, new_network
 from maskstream.propagation.network import NetworkConfig, PropagationNetwork, load_checkpoint
 from maskstream.segmenters.click import ClickConfig, ClickNetwork, load_click_network
@@ -33,8 +32,8 @@ from maskstream.shipped import shipped
 from maskstream.sinks.folder import OwnedFolder
 from maskstream.synthetic.scene import THINGS
 from maskstream.systems.mpvss.checkpoints import read_flownet
-from maskstream.systems.mpvss.motion import MotionConfig as FlowConfig
-from maskstream.systems.mpvss.network import PART, MpvssNetwork, motion_config
+from maskstream.systems.mpvss.motion import Motion
+from maskstream.systems.mpvss.network import MpvssNetwork, motion_config, read_motion
 from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion
 from maskstream.systems.tubelink.network import TubeLinkConfig, TubeLinkNetwork, take_association
 from maskstream.types import InputError
@@ -347,15 +346,11 @@ def build_mpvss_learner(recipe: Recipe) -> MpvssLearner:
     if recipe.task.frames != 2:
         raise InputError(f"a key frame and another are 2 frames, not task.frames={recipe.task.frames}")
     core = _core(model, tube_classes(recipe).names)
-    begun = read_settings(Path(_begun_from(model.init)), PART, FlowConfig)
-    config = begun or motion_config(core, **(_TINY_MOTION if model.size == "tiny" else {}))
-    network = MpvssNetwork(core, config)
-    assert network.motion is not None
-    if begun is not None:
-        fill(network.motion, Path(_begun_from(model.init)), PART)
+    sizes = _TINY_MOTION if model.size == "tiny" else {}
+    motion = read_motion(Path(_begun_from(model.init))) or Motion(motion_config(core, **sizes))
     if model.flow_encoder is not None:
-        read_flownet(Path(model.flow_encoder), network.motion)
-    return MpvssLearner(network, points=recipe.task.points, validation=recipe.validate)
+        read_flownet(Path(model.flow_encoder), motion)
+    return MpvssLearner(MpvssNetwork(core, motion), points=recipe.task.points, validation=recipe.validate)
 
 
 def build_backbone_learner(recipe: Recipe) -> BackboneLearner:

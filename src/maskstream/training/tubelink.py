@@ -10,7 +10,6 @@ Tube-Link (Li et al., ICCV 2023), §3.2 and 3.3; specification §4 and 5.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from maskstream.mask2former.network import STRIDE, ClipFeatures, normalised
-from maskstream.mask2former.prediction import ClipPrediction, ClipTargets
+from maskstream.mask2former.prediction import ClipPrediction
 from maskstream.metrics import VideoPanopticQuality
 from maskstream.pretrained import Pixels
 from maskstream.sinks.draw import draw_overlay
 from maskstream.synthetic.scene import WORLD
 from maskstream.synthetic.videos import synthetic_videos
 from maskstream.systems.tubelink import TubeLink, TubeLinkNetwork, TubeLinkSettings, save_tubelink
-from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion, chosen
+from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion
 from maskstream.types import Frame, FrameSegmentation, Task
 
 from .core import parameter_groups
@@ -88,19 +87,20 @@ class TubeLinkLearner(nn.Module):
         del iteration
         generator = torch.Generator(batch.frames_bt3hw.device).manual_seed(mixed(seed, int(batch.number_b[0])))
         features = self.network.core.features(normalised(batch.frames_bt3hw))
-        parts = [_frames_of(features, part) for part in self._parts(batch.frames_bt3hw.shape[1])]
+        tubes = self._parts(batch.frames_bt3hw.shape[1])
+        parts = [features.on_frames(part) for part in tubes]
         both = ClipFeatures(
             tuple(torch.cat(level) for level in zip(*(part.levels for part in parts), strict=True)),
             torch.cat([part.mask_features_btchw for part in parts]),
         )
         stages = self.network.core.decode(both, every_stage=True)
-        targets = [self._targets(batch.targets, part) for part in self._parts(batch.frames_bt3hw.shape[1])]
+        targets = [[target.on_frames(part) for target in batch.targets] for part in tubes]
         losses: dict[str, Tensor] = {}
         last: list[ClipPrediction] = []
         clips = len(batch.targets)
         for n, of_tubes in enumerate(targets):
-            answers = [_clips(stage, slice(n * clips, (n + 1) * clips)) for stage in stages]
-            seen = [chosen(target, target.masks_nthw.flatten(1).any(1)) for target in of_tubes]
+            answers = [stage.of_clips(slice(n * clips, (n + 1) * clips)) for stage in stages]
+            seen = [target.seen() for target in of_tubes]
             for name, value in self.criterion(answers, seen, generator=generator).items():
                 share = value if name == "loss" else value / self.tubes
                 losses[name] = losses.get(name, 0) + share
@@ -152,10 +152,6 @@ class TubeLinkLearner(nn.Module):
         length = (frames + self.overlap * (self.tubes - 1)) // self.tubes
         return [slice(n * (length - self.overlap), n * (length - self.overlap) + length) for n in range(self.tubes)]
 
-    @staticmethod
-    def _targets(targets: Sequence[ClipTargets], part: slice) -> list[ClipTargets]:
-        return [ClipTargets(target.classes_n, target.masks_nthw[:, part]) for target in targets]
-
     def _system(self) -> TubeLink:
         settings = TubeLinkSettings(min_score=_MIN_SCORE)
         return TubeLink(self.network, Pixels(divisor=STRIDE), settings=settings)
@@ -187,18 +183,3 @@ def video_quality(system: TubeLink, plan: ValidateRecipe) -> dict[str, float]:
         quality.end_sequence(video.name)
     values = quality.result().values
     return {f"vpq{part}": values[f"VPQ_1246{part}"] for part in ("", "_things", "_stuff")}
-
-
-def _frames_of(features: ClipFeatures, part: slice) -> ClipFeatures:
-    return ClipFeatures(
-        tuple(level_btchw[:, part] for level_btchw in features.levels), features.mask_features_btchw[:, part]
-    )
-
-
-def _clips(prediction: ClipPrediction, part: slice) -> ClipPrediction:
-    return replace(
-        prediction,
-        classes_bqc=prediction.classes_bqc[part],
-        masks_bqthw=prediction.masks_bqthw[part],
-        queries_bqc=prediction.queries_bqc[part],
-    )

@@ -36,7 +36,7 @@ from .proposals import Proposals
 from .runs import RunLengthError, Runs, decode_runs
 from .samples import Expression, FrameRef, VideoSample
 from .segmentation import FrameAnnotation, FrameSegmentation, Segment, Track
-from .tasks import Task
+from .tasks import Task, check_task
 
 __all__ = [
     "OBJECT",
@@ -82,6 +82,7 @@ __all__ = [
     "VideoSample",
     "VideoSegmenter",
     "check_arrival",
+    "check_task",
     "decode_rle",
     "decode_runs",
     "encode_label_rle",

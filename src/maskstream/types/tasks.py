@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
+
+from .errors import InputError
 
 
 class Task(Enum):
@@ -31,3 +34,14 @@ class Task(Enum):
     def is_prompted(self) -> bool:
         """Whether the user says which objects to segment."""
         return self in (Task.VOS, Task.PVOS, Task.REFVOS, Task.PET)
+
+
+def check_task(task: Task, able: Collection[Task]) -> None:
+    """See that a model can do what it is asked to.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if task not in able:
+        known = ", ".join(sorted(each.value for each in able))
+        raise InputError(f"this model cannot do {task.value!r}; it can do: {known}")

@@ -4,6 +4,7 @@ import pytest
 
 from maskstream.mask2former.sizes import CORE_SIZES, new_network
 from maskstream.systems.mpvss.cost import Cost, cost
+from maskstream.systems.mpvss.motion import Motion
 from maskstream.systems.mpvss.network import MpvssNetwork, motion_config
 
 
@@ -12,7 +13,7 @@ from maskstream.systems.mpvss.network import MpvssNetwork, motion_config
 )
 def test_a_frame_between_key_frames_costs_what_the_paper_says(classes, size_hw, published):
     core = new_network(CORE_SIZES["r50"]([f"class {n}" for n in range(classes)]))
-    found = cost(MpvssNetwork(core, motion_config(core)), size_hw)
+    found = cost(MpvssNetwork(core, Motion(motion_config(core))), size_hw)
     assert found.between / 1e9 == pytest.approx(published, rel=0.01)
     assert 4 < found.key / found.between < 7
 

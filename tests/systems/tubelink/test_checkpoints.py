@@ -145,7 +145,7 @@ def without(pattern: str) -> dict[str, Tensor]:
         ),
         pytest.param(
             lambda: core() | added() | {"track_head.fcs.2.weight": torch.zeros(1)},
-            r"1 entries are no part of Tube-Link \(track_head.fcs.2.weight\)",
+            r"1 entries are no part of the link layer and the embedding head \(track_head.fcs.2.weight\)",
             id="another tracking head",
         ),
         pytest.param(

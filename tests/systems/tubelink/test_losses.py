@@ -6,7 +6,7 @@ import torch
 from maskstream.mask2former.criterion import SetCriterion
 from maskstream.mask2former.prediction import ClipPrediction, ClipTargets
 from maskstream.systems.tubelink.association import Association
-from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion, auxiliary_loss, chosen, contrastive_loss
+from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion, auxiliary_loss, contrastive_loss
 
 COSINES = torch.tensor([[0.8, 0.3, -0.2, 0.6, 0.05], [0.1, 0.9, 0.2, 0.4, 0.35]])
 
@@ -82,7 +82,7 @@ def test_things_and_stuff_count_by_themselves(classes):
     assert torch.isfinite(found["loss"])
     things = SetCriterion(points=64)(
         [ClipPrediction(answers.classes_bqc[:, :7], answers.masks_bqthw[:, :7], answers.queries_bqc[:, :7])],
-        [chosen(target(classes), torch.tensor([c < 3 for c in classes], dtype=torch.bool))],
+        [target(classes).only(torch.tensor([c < 3 for c in classes], dtype=torch.bool))],
         generator=torch.Generator().manual_seed(3),
     )
     if not any(c >= 3 for c in classes):  # what is left is that slots of stuff say "nothing"

@@ -158,6 +158,13 @@ def test_only_what_is_asked_for_is_shown_under_its_name():
     assert [segment.category for segment in first.segments] == [1]
 
 
+def test_stuff_that_is_not_shown_is_not_followed_either():
+    made, _ = system(HENS, window=2)
+    session = start(made, categories=CategorySet.from_names(["hen"]))
+    watch(session, [painted(t, (1, 0, 3), (4, 8, 12)) for t in range(4)])
+    assert session._quasi_dense.alive == [0]
+
+
 def test_what_is_removed_is_not_shown_again():
     made, _ = system(HENS, window=2)
     session, frames = start(made), walk(8)
@@ -193,7 +200,7 @@ def test_memory_does_not_grow_with_the_video():
     session = start(made)
     sizes = []
     for t in range(200):
-        for result in session.step(painted(t % 250, (1, t % 6, t % 6 + 3)) if t < 250 else painted(t)):
+        for result in session.step(painted(t, (1, t % 6, t % 6 + 3))):
             assert list(columns(result)) == [1]
         state = session.state_dict()
         sizes.append(len(state["track_of"]) + len(state["new"]) + len(state["quasi_dense"]["tracks"]))
@@ -205,8 +212,7 @@ def test_chunks_of_instances_are_as_published():
     made, core = system(HENS, learned=False, window=4, compat=True)
     session = start(made, Task.VIS)
     assert session.latency == 35
-    frames = [painted(t % 250, (1, 0, 3), (2, 5, 8)) for t in range(40)]
-    frames = [Frame(t, t / 10, frame.image) for t, frame in enumerate(frames)]
+    frames = [painted(t, (1, 0, 3), (2, 5, 8)) for t in range(40)]
     results = watch(session, frames)
     assert core.lengths == [4] * 9 + [4]
     first, second = {frozenset(columns(r)) for r in results[:36]}, {frozenset(columns(r)) for r in results[36:]}

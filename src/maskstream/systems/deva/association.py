@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from maskstream.systems.identity import ObjectTable
+from maskstream.identity import ObjectTable
 from maskstream.types import (
     CategorySet,
     Event,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from maskstream.types import OBJECT, CategorySet, ImageSegmenter, InputError, Propagator, Task
+from maskstream.types import OBJECT, CategorySet, ImageSegmenter, InputError, Propagator, Task, check_task
 
 from .association import AssociationSession
 from .session import DevaSession, DevaSettings
@@ -64,9 +64,7 @@ class Deva:
         Raises:
             InputError: the task needs a part that is missing, or the label space is not the detector's.
         """
-        if task not in self.tasks:
-            able = ", ".join(sorted(t.value for t in self.tasks))
-            raise InputError(f"this model cannot do {task.value!r}; it can do: {able}")
+        check_task(task, self.tasks)
         detector = None if task.is_prompted else self.detector
         found = self._categories(categories)
         if detector and self.settings.temporal in ("mask-iou", "mask-iou-flow", "query"):

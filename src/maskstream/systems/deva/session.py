@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from maskstream.systems.identity import ObjectRecord, ObjectTable
+from maskstream.identity import ObjectRecord, ObjectTable
 from maskstream.types import (
     CategorySet,
     Event,

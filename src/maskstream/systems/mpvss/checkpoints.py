@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from maskstream.mask2former.checkpoints import read_core
 from maskstream.mask2former.network import with_classes
 from maskstream.types import InputError
-from maskstream.weight_files import read_state, some
+from maskstream.weight_files import check_fits, read_state, some
 
 from .motion import Motion, MotionConfig
 from .network import motion_config
@@ -126,24 +126,5 @@ def _fitting(state: Mapping[str, Tensor], module: nn.Module, begin: str) -> dict
         InputError: one is unknown, missing, of another shape, or not finite.
     """
     wanted = {f"{begin}{name}": tensor.shape for name, tensor in module.state_dict().items()}
-    if unknown := [name for name in state if name not in wanted]:
-        raise InputError(
-            f"{len(unknown)} entries are no part of the motion module ({some(unknown)}): the checkpoint is of another "
-            "network"
-        )
-    if missing := [name for name in wanted if name not in state]:
-        raise InputError(
-            f"{len(missing)} of {len(wanted)} entries of the motion module are missing ({some(missing)}): the "
-            "checkpoint is incomplete"
-        )
-    for name, shape in wanted.items():
-        if state[name].shape != shape:
-            raise InputError(
-                f"{name} is {list(state[name].shape)} and not {list(shape)}: the checkpoint is of another network"
-            )
-    if spoilt := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-        raise InputError(
-            f"{len(spoilt)} entries have NaN or infinite values ({some(spoilt)}): training diverged or the file is "
-            "damaged; use an earlier checkpoint"
-        )
+    check_fits(state, wanted, what="the motion module")
     return {name.removeprefix(begin): tensor for name, tensor in state.items()}

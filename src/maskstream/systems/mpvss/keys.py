@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from maskstream.optical_flow import dense_flow
@@ -70,12 +71,12 @@ class KeyPolicy:
 
     def state_dict(self) -> StateDict:
         """Everything as plain data."""
-        return {"since": self._since, "key": None if self._key_hw is None else self._key_hw.tolist()}
+        return {"since": self._since, "key": None if self._key_hw is None else torch.from_numpy(self._key_hw)}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Undo `state_dict`."""
         self._since = state["since"]
-        self._key_hw = None if state["key"] is None else np.array(state["key"], np.uint8)
+        self._key_hw = None if state["key"] is None else state["key"].numpy()
 
 
 def small(image_hw3: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from maskstream.mask2former.checkpoints import KINDS, USUAL, is_file_of_weights
 from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained
 from maskstream.segmenters.label_spaces import shown_categories, space_of
 from maskstream.segmenters.queries import pyramid_pixels
-from maskstream.types import CategorySet, InputError, Task
+from maskstream.types import CategorySet, InputError, Task, check_task
 
 from .checkpoints import read_authors
 from .network import MpvssNetwork, read_mpvss
@@ -64,8 +64,7 @@ class Mpvss:
         Raises:
             InputError: the task is another, the network knows none of the categories, or probabilities are asked for.
         """
-        if task not in self.tasks:
-            raise InputError(f"this model cannot do {task.value!r}; it can do: vss")
+        check_task(task, self.tasks)
         if soft:
             raise InputError("MPVSS gives no probabilities of regions: leave out what asks for them")
         shown = shown_categories(self.label_space, categories)
@@ -99,10 +98,8 @@ def load_mpvss(
 
     file = Path(name).expanduser()
     if is_file_of_weights(file):
-        core, motion = read_authors(file)
-        network, pixels = MpvssNetwork(core, None), Pixels(shortest=SHORT_SIDE)
-        network.motion = motion
-        network.eval().requires_grad_(False)
+        network = MpvssNetwork(*read_authors(file)).eval().requires_grad_(False)
+        pixels = Pixels(shortest=SHORT_SIDE)
     else:
         folder, _ = folder_of_kind(name, KINDS, usual=USUAL)
         network = read_mpvss(load_pretrained(Mask2FormerForUniversalSegmentation, folder), folder)

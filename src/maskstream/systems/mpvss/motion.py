@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskstream.mask2former.decoder import attend
+from maskstream.mask2former.network import STRIDE
 from maskstream.mask2former.positions import position_codes
 
 FlowKind: TypeAlias = Literal["fused", "query", "pixel", "refined"]
@@ -35,7 +36,6 @@ QueryKind: TypeAlias = Literal["key", "learned", "random"]
 MEAN = (0.411, 0.432, 0.450)
 """Of RGB in 0 … 1, subtracted from both pictures."""
 
-_STRIDE = 32
 _NEGATIVE = 0.1
 
 
@@ -122,20 +122,16 @@ class MotionEncoder(nn.Module):
         Returns:
             Five maps, at strides 8, 16, 32, 64 and 128 of pictures padded to multiples of 32.
         """
-        x = torch.cat([current_b3hw, key_b3hw], 1) / 255 - x_mean(current_b3hw)
+        mean = torch.tensor(MEAN * 2, device=current_b3hw.device)[:, None, None]
+        x = torch.cat([current_b3hw, key_b3hw], 1) / 255 - mean
         height, width = x.shape[2:]
-        x = F.pad(x, (0, -width % _STRIDE, 0, -height % _STRIDE))
+        x = F.pad(x, (0, -width % STRIDE, 0, -height % STRIDE))
         x = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
         maps = []
         for module in self.children():
             x = module(x)
             maps.append(x)
         return maps[1:]
-
-
-def x_mean(like: Tensor) -> Tensor:
-    """What is subtracted, ``float[6, 1, 1]``."""
-    return torch.tensor(MEAN * 2, device=like.device)[:, None, None]
 
 
 class _SelfAttention(nn.Module):

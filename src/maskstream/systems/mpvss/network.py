@@ -48,13 +48,13 @@ class MpvssNetwork(nn.Module):
 
     Args:
         core: of `transformers`; its parameters are this one's.
-        config: of the motion module; None: there is none, and masks are carried in other ways.
+        motion: None: there is none, and masks are carried in other ways.
     """
 
-    def __init__(self, core: Mask2FormerForUniversalSegmentation, config: MotionConfig | None) -> None:
+    def __init__(self, core: Mask2FormerForUniversalSegmentation, motion: Motion | None) -> None:
         super().__init__()
         self.core = ClipMask2Former(core, time_code=False)
-        self.motion = None if config is None else Motion(config)
+        self.motion = motion
 
     @property
     def names(self) -> dict[int, str]:
@@ -108,13 +108,24 @@ def save_mpvss(network: MpvssNetwork, folder: Path, *, short_side: int) -> None:
     write_part(folder, PART, network.motion.config, network.motion)
 
 
+def read_motion(folder: Path) -> Motion | None:
+    """The motion module of a folder, if it has one.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    config = read_settings(folder, PART, MotionConfig)
+    if config is None:
+        return None
+    motion = Motion(config)
+    fill(motion, folder, PART)
+    return motion
+
+
 def read_mpvss(core: Mask2FormerForUniversalSegmentation, folder: Path) -> MpvssNetwork:
     """A network around a core that was read from a folder; without a motion module if that has none.
 
     Raises:
         InputError: what is added is damaged or of another network.
     """
-    network = MpvssNetwork(core, read_settings(folder, PART, MotionConfig))
-    if network.motion is not None:
-        fill(network.motion, folder, PART)
-    return network.eval().requires_grad_(False)
+    return MpvssNetwork(core, read_motion(folder)).eval().requires_grad_(False)

@@ -19,7 +19,7 @@ from torch import Tensor
 from maskstream.mask2former.postprocess import class_values, surest_class
 from maskstream.optical_flow import dense_flow
 from maskstream.pretrained import Pixels
-from maskstream.systems.regions import ClassRegions
+from maskstream.regions import ClassRegions
 from maskstream.types import (
     Category,
     Frame,

@@ -17,7 +17,7 @@ from torch import Tensor
 from maskstream.mask2former.checkpoints import read_core
 from maskstream.mask2former.network import with_classes
 from maskstream.types import InputError
-from maskstream.weight_files import some
+from maskstream.weight_files import check_fits
 
 from .association import Association, LinkMode
 from .network import TubeLinkConfig, TubeLinkNetwork
@@ -89,23 +89,7 @@ def _converted(rest: Mapping[str, Tensor], association: Association) -> dict[str
         InputError: one is unknown, missing, of another shape, or not finite.
     """
     wanted = {_theirs(name): (name, tensor.shape) for name, tensor in association.state_dict().items()}
-    if unknown := [name for name in rest if name not in wanted]:
-        raise InputError(f"{len(unknown)} entries are no part of Tube-Link ({some(unknown)}): give its checkpoint")
-    if missing := [name for name in wanted if name not in rest]:
-        raise InputError(
-            f"{len(missing)} of {len(wanted)} entries of the link layer and the embedding head are missing "
-            f"({some(missing)}): the checkpoint is incomplete"
-        )
-    for name, (_, shape) in wanted.items():
-        if rest[name].shape != shape:
-            raise InputError(
-                f"{name} is {list(rest[name].shape)} and not {list(shape)}: the checkpoint is of another network"
-            )
-    if spoilt := [name for name, tensor in rest.items() if not tensor.isfinite().all()]:
-        raise InputError(
-            f"{len(spoilt)} entries have NaN or infinite values ({some(spoilt)}): training diverged or the file is "
-            "damaged; use an earlier checkpoint"
-        )
+    check_fits(rest, {name: shape for name, (_, shape) in wanted.items()}, what="the link layer and the embedding head")
     return {ours: rest[name] for name, (ours, _) in wanted.items()}
 
 

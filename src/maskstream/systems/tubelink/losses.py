@@ -65,13 +65,13 @@ class TubeCriterion:
         free = stages[-1].classes_bqc.shape[1] - self.stuff_slots
         first_stuff = stages[-1].classes_bqc.shape[2] - 1 - self.stuff_slots
         things = self.criterion(
-            [slots(stage, slice(free)) for stage in stages],
-            [chosen(target, target.classes_n < first_stuff) for target in targets],
+            [stage.of_queries(slice(free)) for stage in stages],
+            [target.only(target.classes_n < first_stuff) for target in targets],
             generator=generator,
         )
-        stuff_targets = [chosen(target, target.classes_n >= first_stuff) for target in targets]
+        stuff_targets = [target.only(target.classes_n >= first_stuff) for target in targets]
         stuff = self.criterion(
-            [slots(stage, slice(free, None)) for stage in stages],
+            [stage.of_queries(slice(free, None)) for stage in stages],
             stuff_targets,
             matching=[
                 (target.classes_n - first_stuff, torch.arange(len(target.classes_n), device=target.classes_n.device))
@@ -80,18 +80,6 @@ class TubeCriterion:
             generator=generator,
         )
         return {name: value + stuff[name] for name, value in things.items()}
-
-
-def slots(prediction: ClipPrediction, which: slice) -> ClipPrediction:
-    """The answers of some queries."""
-    return ClipPrediction(
-        prediction.classes_bqc[:, which], prediction.masks_bqthw[:, which], prediction.queries_bqc[:, which]
-    )
-
-
-def chosen(target: ClipTargets, which_n: Tensor) -> ClipTargets:
-    """Some of what is to be found, ``bool[N]``."""
-    return ClipTargets(target.classes_n[which_n], target.masks_nthw[which_n])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +129,7 @@ class AssociationLoss:
             and ``auxiliary``.
         """
         free = slice(earlier.queries_bqc.shape[1] - self.stuff_slots)
-        earlier, later = slots(earlier, free), slots(later, free)
+        earlier, later = earlier.of_queries(free), later.of_queries(free)
         first_bqc, second_bqc = earlier.queries_bqc, later.queries_bqc
         if self.link_earlier:
             first_bqc = association.link(first_bqc, second_bqc, mode=self.link)
@@ -177,12 +165,12 @@ class AssociationLoss:
         """Of each tube, queries and the things they are, by their position among all objects; -1 is none."""
         if self.assignment == "frame":
             prediction = replace(prediction, masks_bqthw=prediction.masks_bqthw[:, :, :1])
-            targets = [ClipTargets(target.classes_n, target.masks_nthw[:, :1]) for target in targets]
+            targets = [target.on_frames(slice(1)) for target in targets]
         seen = [
             ((target.classes_n < self.things) & target.masks_nthw.flatten(1).any(1)).nonzero()[:, 0]
             for target in targets
         ]
-        things = [chosen(target, positions) for target, positions in zip(targets, seen, strict=True)]
+        things = [target.only(positions) for target, positions in zip(targets, seen, strict=True)]
         if self.assignment == "dense":
             return [
                 _overlapping(masks_qthw, target.masks_nthw, positions, self.points, generator)

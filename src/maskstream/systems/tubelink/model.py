@@ -13,7 +13,7 @@ from maskstream.mask2former.checkpoints import KINDS, USUAL, is_file_of_weights
 from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained
 from maskstream.segmenters.label_spaces import shown_categories, space_of
 from maskstream.segmenters.queries import pyramid_pixels
-from maskstream.types import CategorySet, InputError, Task
+from maskstream.types import CategorySet, InputError, Task, check_task
 
 from .checkpoints import SHORT_SIDE, read_authors
 from .network import TubeLinkNetwork, read_tubelink
@@ -66,15 +66,14 @@ class TubeLink:
         Raises:
             InputError: the network cannot do the task, knows none of the categories, or probabilities are asked for.
         """
-        if task not in self.tasks:
-            able = ", ".join(sorted(t.value for t in self.tasks))
-            raise InputError(f"this model cannot do {task.value!r}; it can do: {able}")
+        check_task(task, self.tasks)
         if soft:
             raise InputError("Tube-Link gives no probabilities of regions: leave out what asks for them")
         return TubeLinkSession(
             self.network,
             self.pixels,
             task=task,
+            own=self.label_space,
             shown=shown_categories(self.label_space, categories),
             size_hw=size_hw,
             settings=self.settings,

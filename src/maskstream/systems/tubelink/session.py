@@ -7,7 +7,7 @@ frames ─► wait for W of them ─► decode the tube ─┬─ vps: regions �
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -15,6 +15,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from maskstream.identity import ObjectTable
 from maskstream.mask2former.network import ClipFeatures
 from maskstream.mask2former.postprocess import (
     MIN_SCORE,
@@ -27,10 +28,10 @@ from maskstream.mask2former.postprocess import (
 )
 from maskstream.mask2former.prediction import ClipPrediction
 from maskstream.pretrained import Pixels
-from maskstream.systems.identity import ObjectTable
-from maskstream.systems.regions import ClassRegions
+from maskstream.regions import ClassRegions
 from maskstream.types import (
     Category,
+    CategorySet,
     Event,
     Frame,
     FrameSegmentation,
@@ -106,7 +107,8 @@ class TubeLinkSession:
         network: for inference.
         pixels: how it wants to see pictures.
         task: "vps", "vis" or "vss".
-        shown: what each of its classes is called in results; others are not shown.
+        own: what its classes mean.
+        shown: what each of them is called in results; others are not shown.
         size_hw: of the video.
         settings: see there.
 
@@ -120,7 +122,8 @@ class TubeLinkSession:
         pixels: Pixels,
         *,
         task: Task,
-        shown: dict[int, Category],
+        own: CategorySet,
+        shown: Mapping[int, Category],
         size_hw: tuple[int, int],
         settings: TubeLinkSettings,
     ) -> None:
@@ -128,6 +131,8 @@ class TubeLinkSession:
         self._pixels = pixels
         self._task = task
         self._shown = shown
+        # Where nobody says, objects of a class are counted.
+        self._is_thing = [shown.get(n, category).is_thing is not False for n, category in enumerate(own.categories)]
         self._size_hw = size_hw
         self._settings = settings
         self._window = settings.window or network.config.window or WINDOWS[task]
@@ -224,20 +229,15 @@ class TubeLinkSession:
         overlap = self._settings.overlap
         features, sizes = self._encoded(frames)
         if self._features is not None:
-            features = _joined([self._features, features])
+            features = ClipFeatures.joined([self._features, features])
         again = len(self._seen_again)
         if overlap:
             self._seen_again = [*self._seen_again, *frames][-overlap:]
-            self._features = ClipFeatures(
-                tuple(level[:, -overlap:] for level in features.levels), features.mask_features_btchw[:, -overlap:]
-            )
+            self._features = features.on_frames(slice(-overlap, None))
         missing = 0 if self._task is Task.VIS else self._window - again - len(frames)
         if missing:
-            last = ClipFeatures(
-                tuple(level[:, -1:].expand(-1, missing, -1, -1, -1) for level in features.levels),
-                features.mask_features_btchw[:, -1:].expand(-1, missing, -1, -1, -1),
-            )
-            features = _joined([features, last])
+            last = [features.on_frames(slice(-1, None))] * missing
+            features = ClipFeatures.joined([features, *last])
         (prediction,) = self._network.core.decode(features)
         return prediction, sizes, again
 
@@ -248,7 +248,7 @@ class TubeLinkSession:
             pixels_t3hw = self._pixels(frames[first : first + _AT_ONCE]).to(self._device)
             padded_hw = (pixels_t3hw.shape[2], pixels_t3hw.shape[3])
             parts.append(self._network.core.features(pixels_t3hw[None]))
-        return _joined(parts), FrameSizes(self._size_hw, self._pixels.resized_hw(self._size_hw), padded_hw)
+        return ClipFeatures.joined(parts), FrameSizes(self._size_hw, self._pixels.resized_hw(self._size_hw), padded_hw)
 
     # Panoptic regions.
 
@@ -260,7 +260,7 @@ class TubeLinkSession:
             prediction.classes_bqc[0],
             prediction.masks_bqthw[0],
             sizes,
-            stuff_k=torch.tensor([not self._is_thing(k) for k in range(self._network.core.classes)]),
+            stuff_k=torch.tensor([not is_thing for is_thing in self._is_thing]),
             min_score=MIN_SCORE if settings.min_score is None else settings.min_score,
             min_visible=settings.min_visible,
         )
@@ -268,7 +268,7 @@ class TubeLinkSession:
         areas_ts = torch.stack(
             [torch.bincount(x.flatten(), minlength=len(classes) + 1)[1:] for x in regions.segments_thw]
         )
-        things = sorted((s for s in range(len(classes)) if self._is_thing(classes[s])), key=lambda s: queries[s])
+        things = sorted((s for s in range(len(classes)) if self._is_thing[classes[s]]), key=lambda s: queries[s])
         followed = self._gathered(things, areas_ts)
         ids = self._followed(prediction.queries_bqc[0], followed, queries, scores, regions.segments_thw)
         track_of_thing = dict(zip(followed, ids, strict=True))
@@ -277,7 +277,7 @@ class TubeLinkSession:
         for s, label in enumerate(classes):
             if label not in self._shown:
                 continue
-            if self._is_thing(label):
+            if self._is_thing[label]:
                 key = self._key_of_thing(s, label, queries[s], track_of_thing)
             else:
                 key = ("stuff", label)
@@ -375,7 +375,7 @@ class TubeLinkSession:
             self._mean_logits_qk,
             prediction.masks_bqthw[0][order_q],
             sizes,
-            things_k=torch.tensor([k in self._shown and self._is_thing(k) for k in range(self._network.core.classes)]),
+            things_k=torch.tensor([k in self._shown and is_thing for k, is_thing in enumerate(self._is_thing)]),
             min_score=_LEAST_SCORE if self._settings.min_score is None else self._settings.min_score,
         )
         events: list[Event] = []
@@ -414,9 +414,7 @@ class TubeLinkSession:
         overlap, last = self._settings.overlap, 0
         for number, end in enumerate(tube_ends(len(frames), self._window, overlap)):
             first = last - overlap if number else 0
-            part = ClipFeatures(
-                tuple(level[:, first:end] for level in features.levels), features.mask_features_btchw[:, first:end]
-            )
+            part = features.on_frames(slice(first, end))
             (prediction,) = self._network.core.decode(part)
             order_q = torch.tensor(self._places(prediction.queries_bqc[0])).argsort()
             logits.append(prediction.classes_bqc[0][order_q])
@@ -442,7 +440,7 @@ class TubeLinkSession:
         segments, kept, events = [], [], list[Event]()
         pairs = zip(found.queries_n.tolist(), found.classes_n.tolist(), found.scores_n.tolist(), strict=True)
         for n, (query, label, score) in list(enumerate(pairs))[:_A_FRAME]:
-            if label not in self._shown or not self._is_thing(label):
+            if label not in self._shown or not self._is_thing[label]:
                 continue
             track_id = self._track(("chunk", self._windows, ranks[query, label]), label, score, events)
             if track_id is None:
@@ -470,11 +468,6 @@ class TubeLinkSession:
         return results
 
     # Objects.
-
-    def _is_thing(self, label: int) -> bool:
-        """Whether objects of a class are counted; where nobody says, they are."""
-        known = self._shown.get(label)
-        return known is None or known.is_thing is not False
 
     def _track(self, key: tuple[object, ...], label: int, score: float | None, events: list[Event]) -> int | None:
         """The track of an object, new if it was not there before; None if a person took it away."""
@@ -527,16 +520,6 @@ class TubeLinkSession:
         self._regions.load_state_dict(state["regions"])
         self._track_of = {tuple(key): track_id for key, track_id in state["track_of"]}
         self._removed = set(state["removed"])
-
-
-def _joined(parts: Sequence[ClipFeatures]) -> ClipFeatures:
-    """Features of frames that follow each other."""
-    if len(parts) == 1:
-        return parts[0]
-    levels = zip(*(part.levels for part in parts), strict=True)
-    return ClipFeatures(
-        tuple(torch.cat(level, 1) for level in levels), torch.cat([part.mask_features_btchw for part in parts], 1)
-    )
 
 
 def _to_plain(frame: Frame) -> StateDict:

@@ -221,12 +221,8 @@ def bi_softmax(similarity_nm: Tensor, *, rival: bool = False) -> Tensor:
     """
     if rival:
         wider = torch.nn.functional.pad(similarity_nm, (0, 1, 0, 1))
-        return (wider.softmax(1)[:-1, :-1] + _columns(wider)[:-1, :-1]) / 2
-    return (similarity_nm.softmax(1) + _columns(similarity_nm)) / 2
-
-
-def _columns(similarity_nm: Tensor) -> Tensor:
-    return similarity_nm.softmax(0)
+        return (wider.softmax(1)[:-1, :-1] + wider.softmax(0)[:-1, :-1]) / 2
+    return (similarity_nm.softmax(1) + similarity_nm.softmax(0)) / 2
 
 
 def _without_doubles(overlap_nn: Tensor, most: float) -> list[int]:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskstream.systems.identity import ObjectRecord, ObjectTable
+from maskstream.identity import ObjectRecord, ObjectTable
 from maskstream.types import InputError
 
 
