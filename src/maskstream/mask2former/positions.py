@@ -49,6 +49,22 @@ def position_codes(
     return codes_1chw + _sines(angles_t.to(codes_1chw), channels)[:, :, None, None]
 
 
+def point_codes(points_n2: Tensor, channels: int, angle: Tensor) -> Tensor:
+    """Codes of points rather than of places of a map: their angles are 2π x and 2π y (UniVS, specification §4).
+
+    Args:
+        points_n2: ``float[N, 2]``, x and y in [0, 1].
+        channels: C, a multiple of 4.
+        angle: a number, when the frame is.
+
+    Returns:
+        ``float32[N, C]``.
+    """
+    columns_n, rows_n = (2 * math.pi * points_n2.float()).unbind(1)
+    half = channels // 2
+    return torch.cat([_sines(rows_n, half), _sines(columns_n, half)], 1) + _sines(angle.reshape(1), channels)
+
+
 def _sines(angles_x: Tensor, channels: int) -> Tensor:
     """``float32[X, channels]``."""
     pair_k = torch.arange(channels, device=angles_x.device).div(2, rounding_mode="floor")

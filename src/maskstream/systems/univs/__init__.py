@@ -1,0 +1,1 @@
+"""UniVS: prompts as queries (Li et al., CVPR 2024)."""
