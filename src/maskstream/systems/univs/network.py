@@ -34,9 +34,9 @@ TIME_SPAN = 128
 """So many frames are a full turn of the code of time."""
 
 Separation: TypeAlias = Literal["sep", "sep-blocked", "sep-l2p", "none"]
-"""Who sees whom (Table 8, a1 to a3). "sep": learnable queries and prompts each see their own kind; "sep-blocked": a prompt
-sees only itself, on all frames, as sentences always do; "sep-l2p": prompts see everything; "none": all see all. Learnable
-queries never see prompts but in the last.
+"""Who sees whom (Table 8, a1 to a3). "sep": learnable queries and prompts each see their own kind; "sep-blocked": a
+prompt sees only itself, on all frames, as sentences always do; "sep-l2p": prompts see everything; "none": all see all.
+Learnable queries never see prompts but in the last.
 """
 
 
