@@ -123,6 +123,7 @@ TABLES: dict[str, list[Row]] = {
     ],
     "Table 8f: what is tracked by (VPQ)": [
         row("overlap of masks (an extra tracker there)", paper=36.6, linking="overlap"),
+        row("features in boxes (learned there)", paper=35.9, linking="boxes"),
         row("queries", paper=36.0, linking="query"),
         row("embeddings", paper=37.5, linking="embedding"),
     ],
@@ -134,7 +135,6 @@ TABLES: dict[str, list[Row]] = {
         row(str(n), paper=paper, window=6, overlap=n) for n, paper in ((0, 30.6), (1, 30.5), (2, 31.2), (4, 31.6))
     ],
 }
-"""The paper's RoI features (8f) are not there: queries have no regions to read them from."""
 
 
 @cache

@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from maskstream.api import load
-from maskstream.systems.tubelink import load_tubelink
+from maskstream.mask2former.prediction import ClipTargets
+from maskstream.metrics import VideoPanopticQuality
+from maskstream.pretrained import Pixels
+from maskstream.synthetic.scene import WORLD
+from maskstream.systems.tubelink import TubeLink, TubeLinkSettings, load_tubelink
 from maskstream.training.data import tubes
 from maskstream.training.recipe import load_recipe
 from maskstream.training.run import build_tubelink_learner, run_recipe
-from maskstream.training.tubelink import TubeLinkLearner
-from maskstream.training.tubes import stacked_tubes
-from maskstream.types import InputError, Task
+from maskstream.training.tubelink import WINDOWS, TubeLinkLearner, segmented
+from maskstream.training.tubes import TubeBatch, stacked_tubes
+from maskstream.types import Frame, FrameAnnotation, FrameSegmentation, InputError, Segment, Task
 
 SMALL = (
     "data.size=64", "train.batch=2", "train.workers=0", "task.points=128", "validate.videos=1", "validate.frames=9",
@@ -110,3 +114,50 @@ def test_its_quality_is_measured_and_shown(core):
     assert set(learner.validate()) == {"vpq", "vpq_things", "vpq_stuff"}
     assert learner.strip(batch(made)).shape == (2 * 2 * 64, 4 * 64, 3)
     assert build_tubelink_learner(recipe(core, "validate.videos=0")).validate() == {}
+
+
+def squares(index):
+    """Two squares of one class that pass each other, before a wall: picture, and where both and the wall are."""
+    picture = np.full((64, 96, 3), (40, 90, 160), np.uint8)
+    masks = np.zeros((3, 64, 96), bool)
+    for n, (x, y, colour) in enumerate(((4 + 3 * index, 6, (220, 60, 30)), (66 - 3 * index, 36, (250, 220, 70)))):
+        picture[y : y + 22, x : x + 22] = colour
+        masks[n, y : y + 22, x : x + 22] = True
+    masks[2] = ~masks[:2].any(0)
+    return picture, masks
+
+
+@pytest.mark.slow
+def test_two_squares_before_a_wall_are_learned_by_heart_and_keep_their_ids():
+    """Acceptance check 10 of the specification."""
+    thing, stuff = (next(n for n, c in enumerate(WORLD.categories) if c.is_thing is kind) for kind in (True, False))
+    shown = [squares(index) for index in range(20)]
+    made = recipe("core-tiny", "task.points=512")
+    learner = build_tubelink_learner(made)
+    optimiser = torch.optim.AdamW(learner.parameters(), 3e-4)
+    losses = []
+    for iteration in range(120):
+        first = iteration % 17
+        pictures, masks = zip(*shown[first : first + 4], strict=True)
+        frames = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)[None]
+        target = ClipTargets(torch.tensor([thing, thing, stuff]), torch.from_numpy(np.stack(masks, 1)))
+        found = learner(TubeBatch(frames, (target,), torch.tensor([iteration])), iteration=iteration, seed=0)
+        found["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(found["contrastive"].item())
+    assert np.mean(losses[-20:]) < 0.2 * np.mean(losses[:20])
+
+    learner.eval()
+    system = TubeLink(learner.network, Pixels(divisor=32), settings=TubeLinkSettings(window=2, min_score=0.5))
+    results = segmented(system, [Frame(n, float(n), picture) for n, (picture, _) in enumerate(shown)])
+    quality = VideoPanopticQuality(WORLD, windows=WINDOWS)
+    ids = [WORLD.categories[thing].id, WORLD.categories[thing].id, WORLD.categories[stuff].id]
+    segments = tuple(Segment(n, n, category) for n, category in enumerate(ids, start=1))
+    for index, (result, (_, masks)) in enumerate(zip(results, shown, strict=True)):
+        truth = FrameAnnotation(FrameSegmentation.from_masks(index, segments, torch.from_numpy(masks)))
+        quality.update("squares", index, truth, result)
+    quality.end_sequence("squares")
+    assert quality.result().values["VPQ_1246"] > 0.9
+    assert len({tuple(s.track_id for s in result.segments) for result in results}) == 1

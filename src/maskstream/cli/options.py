@@ -54,7 +54,7 @@ Linking: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--linking",
-        help="How tubelink follows objects: embedding, query, naive, slots or overlap.  [default: what it can]",
+        help="How tubelink follows objects: embedding, query, boxes, naive, slots or overlap.  [default: what it can]",
         show_default=False,
         rich_help_panel=_MODEL,
     ),

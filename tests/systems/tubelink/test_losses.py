@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from maskstream.mask2former.contrastive import contrastive_loss
 from maskstream.mask2former.criterion import SetCriterion
 from maskstream.mask2former.prediction import ClipPrediction, ClipTargets
 from maskstream.systems.tubelink.association import Association
-from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion, auxiliary_loss, contrastive_loss
+from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion, auxiliary_loss
 
 COSINES = torch.tensor([[0.8, 0.3, -0.2, 0.6, 0.05], [0.1, 0.9, 0.2, 0.4, 0.35]])
 

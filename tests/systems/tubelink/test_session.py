@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from maskstream.mask2former.network import ClipFeatures
+from maskstream.mask2former.postprocess import FrameSizes
+from maskstream.mask2former.prediction import ClipPrediction
 from maskstream.systems.tubelink import TubeLinkSettings
+from maskstream.systems.tubelink.session import Tube, box_features
 from maskstream.types import CategorySet, Frame, InputError, PointPrompt, Task
 
 from .parts import CLASSES, GRASS, HEN, PIG, SIZE, columns, painted, start, system, watch
@@ -271,3 +275,23 @@ def test_masks_are_those_of_the_source():
     expected = torch.zeros(SIZE, dtype=torch.bool)
     expected[:, 2:5] = True
     assert torch.equal(result.masks_nhw()[0], expected)
+
+
+def test_what_has_the_same_features_in_its_box_is_the_same():
+    made, _ = system(HENS, learned=False, window=2, linking="boxes")
+    results = watch(start(made), [painted(t, (2, t, t + 3)) for t in range(7)])
+    assert all(columns(result) == {1: (t, t + 3)} for t, result in enumerate(results))
+
+
+def test_features_in_boxes_are_means_over_the_frames_where_an_object_is():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(1, 2, 3, 4, 6, generator=generator)  # half of 8×12 pixels, the last columns are padding
+    masks = torch.zeros(2, 2, 8, 8, dtype=torch.bool)
+    masks[0, 0, 2, 1] = masks[0, 0, 5, 6] = True  # a diagonal: its box is rows 2 to 5, columns 1 to 6
+    masks[1, 0, 0:2, 0:2] = masks[1, 1, 6:8, 4:8] = True
+    sizes = FrameSizes((8, 8), (8, 8), (8, 12))
+    tube = Tube(ClipFeatures((), features), ClipPrediction(features, features, features), sizes, 0)
+    found = box_features(tube, masks)
+    first = features[0, 0, :, 1:3, 0:4].mean((1, 2))
+    second = torch.cat([features[0, 0, :, 0:1, 0:1].flatten(1), features[0, 1, :, 3:4, 2:4].flatten(1)], 1).mean(1)
+    assert torch.allclose(found, torch.stack([first, second]), atol=1e-6)

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from maskstream.mask2former.affinity import bi_softmax
 from maskstream.systems.tubelink.tracker import (
     NaiveTracker,
     OverlapTracker,
     QuasiDenseTracker,
     TrackerSettings,
-    bi_softmax,
     published,
 )
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskstream.mask2former.contrastive import contrastive_loss
 from maskstream.mask2former.criterion import SetCriterion
 from maskstream.mask2former.matcher import Weights, match
 from maskstream.mask2former.points import sample_logits, sample_masks, uniform_points
@@ -195,22 +196,6 @@ def _overlapping(
     objects_q = torch.where(best.values > _SAME, positions_n[best.indices], -1)
     queries = ((best.values > _SAME) | (best.values < _OTHER)).nonzero()[:, 0]
     return queries, objects_q[queries]
-
-
-def contrastive_loss(similarity_xy: Tensor, same_xy: Tensor) -> Tensor:
-    """``L_track`` (equation 2) for any number of positives: log(1 + Σ₊ Σ₋ exp(s₋ - s₊)), a mean over queries with one.
-
-    Args:
-        similarity_xy: ``float[X, Y]``, dot products of embeddings of two tubes.
-        same_xy: ``bool[X, Y]``, whether they are of one thing.
-    """
-    kept = same_xy.any(1)
-    similarity_xy, same_xy = similarity_xy[kept].float(), same_xy[kept]
-    lowest = torch.finfo(torch.float32).min
-    # Σ₊ Σ₋ exp(s₋ - s₊) is a product of sums.
-    negative_x = similarity_xy.masked_fill(same_xy, lowest).logsumexp(1)
-    positive_x = (-similarity_xy).masked_fill(~same_xy, lowest).logsumexp(1)
-    return F.softplus(negative_x + positive_x).mean()
 
 
 def auxiliary_loss(cosine_xy: Tensor, same_xy: Tensor) -> Tensor:

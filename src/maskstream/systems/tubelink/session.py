@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -51,10 +52,10 @@ from .network import TubeLinkNetwork, cosine
 from .tracker import Ids, NaiveTracker, OverlapTracker, QuasiDenseTracker, TrackerSettings, published
 from .windows import check_window, tube_ends
 
-Linking: TypeAlias = Literal["embedding", "query", "naive", "slots", "overlap"]
-"""How things of two tubes are told to be the same: by learned embeddings, or by queries as they are, in the quasi-dense
-tracker; by queries in the naive one; by the place that a query has when all queries of both tubes are matched (what
-networks without embeddings can do, MinVIS); or by the overlap of their masks.
+Linking: TypeAlias = Literal["embedding", "query", "boxes", "naive", "slots", "overlap"]
+"""How things of two tubes are told to be the same: by learned embeddings, by queries as they are, or by the features in
+their boxes, in the quasi-dense tracker; by queries in the naive one; by the place that a query has when all queries of
+both tubes are matched (what networks without embeddings can do, MinVIS); or by the overlap of their masks.
 """
 
 WINDOWS = {Task.VPS: 6, Task.VIS: 4, Task.VSS: 6}
@@ -98,6 +99,16 @@ class TubeLinkSettings:
     min_visible: float = MIN_VISIBLE
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     compat: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tube:
+    """A tube that was decoded; the first ``skipped`` frames are only seen again."""
+
+    features: ClipFeatures
+    prediction: ClipPrediction
+    sizes: FrameSizes
+    skipped: int
 
 
 class TubeLinkSession:
@@ -211,18 +222,16 @@ class TubeLinkSession:
         if self._is_chunked:
             found = self._chunk(frames)
         else:
-            prediction, sizes, skipped = self._decoded(frames)
-            found = {Task.VPS: self._panoptic, Task.VIS: self._instances, Task.VSS: self._semantic}[self._task](
-                frames, prediction, sizes, skipped
-            )
+            answer = {Task.VPS: self._panoptic, Task.VIS: self._instances, Task.VSS: self._semantic}[self._task]
+            found = answer(frames, self._decoded(frames))
         self._windows += 1
         self._frames += len(frames)
         return found
 
     # Tubes.
 
-    def _decoded(self, frames: Sequence[Frame]) -> tuple[ClipPrediction, FrameSizes, int]:
-        """Answers for the frames that are seen again, the new ones, and copies of the last; sizes; how many come first.
+    def _decoded(self, frames: Sequence[Frame]) -> Tube:
+        """Answers for the frames that are seen again, the new ones, and copies of the last.
 
         A tube of instances is not filled (specification §6).
         """
@@ -239,7 +248,7 @@ class TubeLinkSession:
             last = [features.on_frames(slice(-1, None))] * missing
             features = ClipFeatures.joined([features, *last])
         (prediction,) = self._network.core.decode(features)
-        return prediction, sizes, again
+        return Tube(features, prediction, sizes, again)
 
     def _encoded(self, frames: Sequence[Frame]) -> tuple[ClipFeatures, FrameSizes]:
         """Features of frames, ``[1, T, …]``, and their sizes."""
@@ -252,14 +261,12 @@ class TubeLinkSession:
 
     # Panoptic regions.
 
-    def _panoptic(
-        self, frames: Sequence[Frame], prediction: ClipPrediction, sizes: FrameSizes, skipped: int
-    ) -> list[FrameSegmentation]:
-        settings = self._settings
+    def _panoptic(self, frames: Sequence[Frame], tube: Tube) -> list[FrameSegmentation]:
+        settings, prediction = self._settings, tube.prediction
         regions = panoptic(
             prediction.classes_bqc[0],
             prediction.masks_bqthw[0],
-            sizes,
+            tube.sizes,
             stuff_k=torch.tensor([not is_thing for is_thing in self._is_thing]),
             min_score=MIN_SCORE if settings.min_score is None else settings.min_score,
             min_visible=settings.min_visible,
@@ -270,7 +277,7 @@ class TubeLinkSession:
         )
         things = sorted((s for s in range(len(classes)) if self._is_thing[classes[s]]), key=lambda s: queries[s])
         followed = self._gathered(things, areas_ts)
-        ids = self._followed(prediction.queries_bqc[0], followed, queries, scores, regions.segments_thw)
+        ids = self._followed(tube, followed, queries, scores, regions.segments_thw)
         track_of_thing = dict(zip(followed, ids, strict=True))
         events: list[Event] = []
         tracks: dict[int, int] = {}
@@ -285,8 +292,10 @@ class TubeLinkSession:
             if track_id is not None:
                 tracks[s] = track_id
         return [
-            self._frame_of_regions(frame, regions.segments_thw[skipped + t], areas_ts[skipped + t], tracks, events, t)
-            for t, frame in enumerate(frames)
+            self._frame_of_regions(
+                frame, regions.segments_thw[n], areas_ts[n], tracks, events if n == tube.skipped else []
+            )
+            for n, frame in enumerate(frames, start=tube.skipped)
         ]
 
     def _gathered(self, things: list[int], areas_ts: Tensor) -> list[int]:
@@ -303,9 +312,10 @@ class TubeLinkSession:
         return followed
 
     def _followed(
-        self, queries_qc: Tensor, things: list[int], queries: list[int], scores: list[float], segments_thw: Tensor
+        self, tube: Tube, things: list[int], queries: list[int], scores: list[float], segments_thw: Tensor
     ) -> Ids:
         """Tracks of the things of a tube."""
+        queries_qc = tube.prediction.queries_bqc[0]
         wanted = [queries[s] for s in things]
         masks_nhw = torch.stack([segments_thw[-1] == s + 1 for s in things]) if things else segments_thw[:0] > 0
         if self._linking == "overlap":
@@ -313,15 +323,18 @@ class TubeLinkSession:
             return self._overlap.update(first_nhw, masks_nhw)
         if self._linking == "slots":
             return [self._places(queries_qc)[q] for q in wanted]
-        embeddings_qc = queries_qc
-        if self._linking == "embedding":
+        embeddings_nc = queries_qc[wanted]
+        if self._linking == "boxes":
+            masks_nthw = torch.stack([segments_thw == s + 1 for s in things]) if things else segments_thw[None][:0] > 0
+            embeddings_nc = box_features(tube, masks_nthw)
+        elif self._linking == "embedding":
             others = None if self._previous_qc is None else self._previous_qc[None]
             linked_bqc = self._network.linked(queries_qc[None], others, self._link)
             self._previous_qc = linked_bqc[0]
             assert self._network.association is not None
-            embeddings_qc = self._network.association.embed(self._previous_qc)
+            embeddings_nc = self._network.association.embed(self._previous_qc)[wanted]
         tracker = self._naive if self._linking == "naive" else self._quasi_dense
-        return tracker.update(embeddings_qc[wanted], [scores[s] for s in things], masks_nhw, self._frames)
+        return tracker.update(embeddings_nc, [scores[s] for s in things], masks_nhw, self._frames)
 
     def _places(self, queries_qc: Tensor) -> list[int]:
         """Of every query the place of that of the tube before which it resembles (specification §6, VIS.3)."""
@@ -344,9 +357,8 @@ class TubeLinkSession:
         return ("alone", self._windows, query) if track is None else ("thing", track)
 
     def _frame_of_regions(
-        self, frame: Frame, segments_hw: Tensor, areas_s: Tensor, tracks: dict[int, int], events: list[Event], t: int
+        self, frame: Frame, segments_hw: Tensor, areas_s: Tensor, tracks: dict[int, int], events: list[Event]
     ) -> FrameSegmentation:
-        """The result of a frame; what happened to objects is told on the first of its tube."""
         visible = [s for s in tracks if areas_s[s] > 0]
         for s in visible:
             self._objects[tracks[s]].seen(frame.index)
@@ -358,15 +370,14 @@ class TubeLinkSession:
             self._size_hw,
             segments,
             LabelMap(number_s[segments_hw]),
-            events=(*(events if t == 0 else ()), *renamed),
+            events=(*events, *renamed),
         )
 
     # Instances.
 
-    def _instances(
-        self, frames: Sequence[Frame], prediction: ClipPrediction, sizes: FrameSizes, skipped: int
-    ) -> list[FrameSegmentation]:
+    def _instances(self, frames: Sequence[Frame], tube: Tube) -> list[FrameSegmentation]:
         """Instances by the place of their query; classes are means over the tubes so far."""
+        prediction = tube.prediction
         order_q = torch.tensor(self._places(prediction.queries_bqc[0])).argsort()
         logits_qk = prediction.classes_bqc[0][order_q]
         before = logits_qk if self._mean_logits_qk is None else self._mean_logits_qk
@@ -374,7 +385,7 @@ class TubeLinkSession:
         found = instances(
             self._mean_logits_qk,
             prediction.masks_bqthw[0][order_q],
-            sizes,
+            tube.sizes,
             things_k=torch.tensor([k in self._shown and is_thing for k, is_thing in enumerate(self._is_thing)]),
             min_score=_LEAST_SCORE if self._settings.min_score is None else self._settings.min_score,
         )
@@ -391,7 +402,7 @@ class TubeLinkSession:
             if track_id is not None:
                 tracks[n] = track_id
         return [
-            self._frame_of_instances(frame, found.masks_nthw[:, skipped + t], tracks, events if t == 0 else [])
+            self._frame_of_instances(frame, found.masks_nthw[:, tube.skipped + t], tracks, events if t == 0 else [])
             for t, frame in enumerate(frames)
         ]
 
@@ -453,15 +464,14 @@ class TubeLinkSession:
 
     # Classes.
 
-    def _semantic(
-        self, frames: Sequence[Frame], prediction: ClipPrediction, sizes: FrameSizes, skipped: int
-    ) -> list[FrameSegmentation]:
+    def _semantic(self, frames: Sequence[Frame], tube: Tube) -> list[FrameSegmentation]:
         """Every pixel to the class that all queries are surest of, among those that are shown."""
+        prediction, sizes = tube.prediction, tube.sizes
         height, width = sizes.content_hw
         results = []
         for t, frame in enumerate(frames):
             values_khw = class_values(
-                prediction.classes_bqc[0], prediction.masks_bqthw[0, :, skipped + t], sizes.padded_hw
+                prediction.classes_bqc[0], prediction.masks_bqthw[0, :, tube.skipped + t], sizes.padded_hw
             )
             labels_hw, _ = surest_class(values_khw[self._regions.classes, :height, :width], sizes.source_hw)
             results.append(self._regions.result(frame.index, labels_hw))
@@ -520,6 +530,33 @@ class TubeLinkSession:
         self._regions.load_state_dict(state["regions"])
         self._track_of = {tuple(key): track_id for key, track_id in state["track_of"]}
         self._removed = set(state["removed"])
+
+
+def box_features(tube: Tube, masks_nthw: Tensor) -> Tensor:
+    """Means of the mask features in the boxes of objects, ``float[N, C]`` ("RoI features" of Table 8f).
+
+    Args:
+        tube: of T frames.
+        masks_nthw: ``bool[N, T, H, W]``, at the size of the video; each is on at least one frame.
+    """
+    features_tchw = tube.features.mask_features_btchw[0]
+    rows_nth, columns_ntw = (_filled(masks_nthw.any(axis)).float() for axis in (3, 2))
+    height, width = (
+        -(-content * side // padded)
+        for content, padded, side in zip(
+            tube.sizes.content_hw, tube.sizes.padded_hw, features_tchw.shape[2:], strict=True
+        )
+    )
+    inside_nth, inside_ntw = (F.adaptive_max_pool1d(x, size) for x, size in ((rows_nth, height), (columns_ntw, width)))
+    total_nc = torch.einsum("nth,ntw,tchw->nc", inside_nth, inside_ntw, features_tchw[:, :, :height, :width])
+    count_n = (inside_nth.sum(2) * inside_ntw.sum(2)).sum(1)
+    return total_nc / count_n.clamp(min=1)[:, None]
+
+
+def _filled(there_ntx: Tensor) -> Tensor:
+    """From the first to the last of what is there."""
+    up, down = there_ntx.long().cumsum(2), there_ntx.long().flip(2).cumsum(2).flip(2)
+    return (up > 0) & (down > 0)
 
 
 def _to_plain(frame: Frame) -> StateDict:

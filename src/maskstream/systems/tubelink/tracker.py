@@ -14,6 +14,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from maskstream.mask2former.affinity import bi_softmax
 from maskstream.types import StateDict
 
 from .network import cosine
@@ -210,19 +211,6 @@ class OverlapTracker:
     def load_state_dict(self, state: StateDict) -> None:
         """Undo `state_dict`."""
         self._masks, self._ids, self._next = state["masks"], list(state["ids"]), state["next"]
-
-
-def bi_softmax(similarity_nm: Tensor, *, rival: bool = False) -> Tensor:
-    """How sure each object is of each track, and each track of each object: the mean of both (QDTrack, equation 4).
-
-    Args:
-        similarity_nm: ``float[N, M]``, dot products.
-        rival: whether none is also a choice, with similarity 0.
-    """
-    if rival:
-        wider = torch.nn.functional.pad(similarity_nm, (0, 1, 0, 1))
-        return (wider.softmax(1)[:-1, :-1] + wider.softmax(0)[:-1, :-1]) / 2
-    return (similarity_nm.softmax(1) + similarity_nm.softmax(0)) / 2
 
 
 def _without_doubles(overlap_nn: Tensor, most: float) -> list[int]:
