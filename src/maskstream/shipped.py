@@ -26,6 +26,8 @@ WEIGHTLESS: dict[Kind, dict[str, str]] = {
 }
 """What needs no weights, in a line, by kind and name."""
 
+ADVISED = "flow+"
+"""Before the name of a propagator: optical flow is to carry masks, and the network to advise it."""
 
 _ALSO: dict[Kind, tuple[Kind, ...]] = {"segmenter": ("weights",)}
 """As what else a network may be taken: systems that decode clips can be built around what segments pictures."""
@@ -65,12 +67,14 @@ def weights_of(name: str, kind: Kind) -> Path:
     """Where weights are that somebody named.
 
     Args:
-        name: of a network in the package, or a path.
+        name: of a network in the package, or a path; of a propagator, perhaps after `ADVISED`.
         kind: of what is wanted.
 
     Raises:
         InputError: there is neither.
     """
+    if kind == "propagator":
+        name = name.removeprefix(ADVISED)
     if (FOLDER / name / CARD).is_file():
         model = _read(FOLDER / name)
         if kind in (model.kind, *_ALSO.get(model.kind, ())):

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from maskstream.propagation.references import FlowFeatures, Reference, enclosing, regions, vote, warp, with_background
+from maskstream.propagation.references import (
+    ADVICE_MARGIN,
+    FlowFeatures,
+    Reference,
+    enclosing,
+    regions,
+    vote,
+    warp,
+    with_background,
+)
 
 
 @given(arrays(np.float32, (3, 2, 2), elements=st.floats(0, 1, width=32)))
@@ -60,6 +69,34 @@ def test_a_reference_has_no_vote_on_objects_it_does_not_know():
     assert references[0].known == (True, False)
     found = vote(references, [1.0, 1.0], present, regions(references))
     assert found[2][~LEFT.numpy()].min() > 0.9
+
+
+def test_advice_decides_where_the_picture_resembles_no_reference():
+    present, unlike = labelled(100, ~LEFT)[0], labelled(180, ~LEFT)[1]
+    advice = LEFT.numpy()[None].astype(np.float32)
+    found = vote([unlike], [1.0], present, regions([unlike], advice), advice)
+    inside = np.s_[:, : 32 - ADVICE_MARGIN]
+    assert (found[1][inside] > 0.5).all()
+    assert (found[1][:, 32 + ADVICE_MARGIN :] < 0.5).all()
+
+
+def test_advice_is_not_heard_where_it_is_unsure_or_near_its_outline():
+    present, alike = labelled(100, LEFT)
+    alone = vote([alike], [1.0], present, regions([alike]))
+    unsure = np.full((1, 64, 64), 0.5, np.float32)
+    np.testing.assert_allclose(vote([alike], [1.0], present, regions([alike]), unsure), alone, atol=1e-6)
+    stripes = (np.arange(64) // ADVICE_MARGIN % 2)[None, None].repeat(64, 1).astype(np.float32)
+    stripes[stripes == 0] = 0.5  # nowhere sure of all that is around
+    np.testing.assert_allclose(vote([alike], [1.0], present, regions([alike]), stripes), alone, atol=1e-6)
+
+
+def test_an_object_is_looked_for_where_the_advice_sees_it():
+    _, nowhere = labelled(100, LEFT & False)
+    assert regions([nowhere]) == [None]
+    advice = np.zeros((1, 64, 64), np.float32)
+    advice[0, 40:44, 40:44] = 1
+    ((rows, columns),) = regions([nowhere], advice)
+    assert all(side.start <= 40 and side.stop >= 44 for side in (rows, columns))
 
 
 def test_removing_objects_keeps_the_others():

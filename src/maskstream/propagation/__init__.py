@@ -10,12 +10,14 @@ from .flow import FlowPropagator, FlowState
 from .references import FlowFeatures
 
 if TYPE_CHECKING:
+    from .advised import AdvisedPropagator
     from .averaged import AveragedPropagator
     from .memory_policy import MemoryPolicy
     from .network import NetworkConfig, PropagationNetwork
     from .network_propagator import NetworkPropagator, NetworkState
 
 _HOME = {
+    "AdvisedPropagator": "advised",
     "AveragedPropagator": "averaged",
     "MemoryPolicy": "memory_policy",
     "NetworkConfig": "network",
@@ -25,6 +27,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AdvisedPropagator",
     "AveragedPropagator",
     "FlowFeatures",
     "FlowPropagator",

@@ -98,8 +98,16 @@ class FlowPropagator:
         """The internal resolution of a frame."""
         return features.size_hw
 
-    def read(self, state: FlowState, features: FlowFeatures, *, advance: bool = True) -> tuple[FlowState, Tensor]:
+    def read(
+        self, state: FlowState, features: FlowFeatures, *, advance: bool = True, advice: Tensor | None = None
+    ) -> tuple[FlowState, Tensor]:
         """Find the objects on a new frame.
+
+        Args:
+            state: see `Propagator.read`.
+            features: of the frame.
+            advance: see there.
+            advice: ``float32[1 + N, h, w]``, what another propagator finds; it is heard, but not believed.
 
         Returns:
             The state and ``float32[1 + N, h, w]`` probabilities, background first, summing to one.
@@ -116,12 +124,13 @@ class FlowPropagator:
         own = [last] if recent is None else [last, recent]
         for n in _out_of_sight(state.last):
             own, prompted = _search(n, own, prompted, features)
-        probabilities = _without_strangers(_look(own, prompted, features, state.colours), features, state.colours)
+        found = _look(own, prompted, features, state.colours, advice)
+        probabilities = _without_strangers(found, features, state.colours)
         if advance:
-            found = Reference.now(features, probabilities[1:])
+            now = Reference.now(features, probabilities[1:])
             reads = state.reads + 1
-            recent = found if reads % RECENT_EVERY == 0 else recent
-            state = replace(state, last=found, recent=recent, prompted=prompted, reads=reads)
+            recent = now if reads % RECENT_EVERY == 0 else recent
+            state = replace(state, last=now, recent=recent, prompted=prompted, reads=reads)
         return state, probabilities
 
     def write(
@@ -167,14 +176,16 @@ class FlowPropagator:
             state.reads,
         )
 
-    def align(self, source: FlowFeatures, masks_nhw: Tensor, target: FlowFeatures) -> Tensor:
-        """Carry masks from one frame to another, apart from any state."""
+    def align(
+        self, source: FlowFeatures, masks_nhw: Tensor, target: FlowFeatures, *, advice: Tensor | None = None
+    ) -> Tensor:
+        """Carry masks from one frame to another, apart from any state; ``advice`` as for `read`."""
         if not len(masks_nhw):
             return torch.ones((1, *target.size_hw))
         given = torch.from_numpy(with_background(masks_nhw.float().cpu().numpy()))[1:]
         reference = Reference.now(source, given)
         colours = [reference.colours(n) for n in range(len(given))]
-        return _look([], [step(reference, target)], target, colours)
+        return _look([], [step(reference, target)], target, colours, advice)
 
     def remove(self, state: FlowState, object_ids: Sequence[int]) -> FlowState:
         """Forget objects."""
@@ -215,13 +226,18 @@ class FlowPropagator:
 
 
 def _look(
-    own: Sequence[Reference], prompted: Sequence[Reference], features: FlowFeatures, colours: Sequence[Tensor]
+    own: Sequence[Reference],
+    prompted: Sequence[Reference],
+    features: FlowFeatures,
+    colours: Sequence[Tensor],
+    advice: Tensor | None,
 ) -> Tensor:
-    """``float32[1 + N, h, w]`` on the present frame, by flow and colour."""
+    """``float32[1 + N, h, w]`` on the present frame, by flow, colour and advice."""
     references = [*own, *prompted]
     weights = [OWN_WEIGHT] * len(own) + [1.0] * len(prompted)
-    found = regions(references)
-    votes = vote(references, weights, features, found)
+    advice_nhw = None if advice is None else np.asarray(advice[1:].float().cpu().numpy())
+    found = regions(references, advice_nhw)
+    votes = vote(references, weights, features, found, advice_nhw)
     probabilities = np.zeros_like(votes)
     probabilities[0] = 1
     union = enclosing(found)

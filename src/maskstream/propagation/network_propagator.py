@@ -277,6 +277,23 @@ class NetworkPropagator:
         )
 
     @torch.inference_mode()
+    def corrected(self, state: NetworkState, masks_nhw: Tensor) -> NetworkState:
+        """With other masks of the frame that was read last, of all objects.
+
+        They take the place of what was found there: they are carried on, and memorised if the frame is. Unlike what is
+        written, nobody vouches for them.
+
+        Args:
+            state: as `read` left it.
+            masks_nhw: ``float32[N, h, w]``.
+
+        Raises:
+            InputError: the masks are not one for each object, or not of the size of the frame.
+        """
+        _check_masks(masks_nhw, state.object_ids, state.size_hw)
+        return replace(state, last_masks_nhw=self._inside(masks_nhw)) if state.object_ids else state
+
+    @torch.inference_mode()
     def align(self, source: NetworkFeatures, masks_nhw: Tensor, target: NetworkFeatures) -> Tensor:
         """Carry masks from one frame to another, apart from any state (DEVA, §3.2.1).
 

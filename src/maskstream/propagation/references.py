@@ -44,6 +44,12 @@ DOUBT = 0.1
 DOUBT_REACH = 32
 """How far from an object's pixels is near, in pixels."""
 
+ADVICE_WEIGHT = 0.5
+"""Weight of what another propagator finds, where it is sure, beside that of references that fit the picture."""
+
+ADVICE_MARGIN = 5
+"""Another propagator may find an outline so many pixels beside where it is; there it is not heard."""
+
 RESEMBLANCE_WINDOW = 9
 """Side of the square over which pictures are compared, in pixels."""
 
@@ -194,11 +200,12 @@ def find_again(reference: Reference, position: int, features: FlowFeatures) -> R
     return replace(reference, sampling_hwc=torch.from_numpy(sampling))
 
 
-def regions(references: Sequence[Reference]) -> list[Region | None]:
-    """For each object the part of the present frame where it may be; None when no reference sees it.
+def regions(references: Sequence[Reference], advice_nhw: FloatArray | None = None) -> list[Region | None]:
+    """For each object the part of the present frame where it may be; None when nothing sees it.
 
     Args:
         references: seen from the present frame.
+        advice_nhw: ``float32[N, h, w]``, where another propagator finds the objects.
     """
     stride = 4
     height, width = references[0].masks_nhw.shape[1:]
@@ -208,6 +215,8 @@ def regions(references: Sequence[Reference]) -> list[Region | None]:
         for n, knows in enumerate(reference.known):
             if knows:
                 seen[n] |= warp(reference.masks_nhw[n].numpy(), sampling) > 0.3 * 255
+    if advice_nhw is not None:
+        seen |= advice_nhw[:, ::stride, ::stride] > 0.5
     return [_around(seen_hw, stride, (height, width)) for seen_hw in seen]
 
 
@@ -216,17 +225,20 @@ def vote(
     weights: Sequence[float],
     features: FlowFeatures,
     regions_n: Sequence[Region | None],
+    advice_nhw: FloatArray | None = None,
 ) -> FloatArray:
     """Where the references, seen from the present frame, say the objects are.
 
     An object's probability is the mean over the references that know it, weighted by how much the picture each
-    predicts resembles the present one around the pixel. Near the object, where none does, it is one half.
+    predicts resembles the present one around the pixel. Near the object, where none does, it is one half. Another
+    propagator has a vote where it is sure of all that is around a pixel.
 
     Args:
         references: seen from the present frame.
         weights: of each reference.
         features: of the present frame.
         regions_n: where to look for each object, as `regions` finds.
+        advice_nhw: ``float32[N, h, w]``, where another propagator finds the objects.
 
     Returns:
         ``float32[1 + N, h, w]``, background first, summing to one.
@@ -246,6 +258,9 @@ def vote(
     for n, region in enumerate(regions_n):
         if region is not None:
             agreed, mass = objects_nhw[n][region] / 255, mass_nhw[n][region]
+            if advice_nhw is not None:
+                weight_hw = ADVICE_WEIGHT * _surely(advice_nhw[n][region])
+                agreed, mass = agreed + weight_hw * advice_nhw[n][region], mass + weight_hw
             objects_nhw[n][region] = (agreed + DOUBT * 0.5 * _grown(agreed > 0.5 * mass, DOUBT_REACH)) / (mass + DOUBT)
     return with_background(objects_nhw)
 
@@ -301,6 +316,12 @@ def _around(seen_hw: NDArray[np.bool_], stride: int, size_hw: tuple[int, int]) -
         margin = max(24, int((end - first) * MARGIN))
         sides.append(slice(max(first - margin, 0), min(end + margin, length)))
     return sides[0], sides[1]
+
+
+def _surely(advice_hw: FloatArray) -> FloatArray:
+    """In [0, 1], how sure the advice is of the least sure pixel around each."""
+    window = np.ones((2 * ADVICE_MARGIN + 1,) * 2, dtype=np.uint8)
+    return np.asarray(cv2.erode(np.abs(2 * advice_hw - 1), window, borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
 
 
 def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
