@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from maskstream.shipped import shipped, weights_of
+from maskstream.shipped import ADVISED, shipped, weights_of
 from maskstream.types import (
     OBJECT,
     CategorySet,
@@ -55,23 +55,27 @@ def load(
     flip: bool = False,
     weights: str | None = None,
     window: int | None = None,
-    overlap: int = 0,
+    overlap: int | None = None,
     linking: str | None = None,
     label_space: CategorySet | str | None = None,
     key_every: int = 5,
     adaptive: bool = False,
     carrying: str | None = None,
+    tracking: str | None = None,
+    detect_every: int = 1,
+    text_encoder: str | None = None,
     compat: bool = False,
     task: Task | str | None = None,
 ) -> VideoSegmenter:
     """Load a system by name.
 
     Args:
-        model: "deva", "mpvss" or "tubelink".
+        model: "deva", "mpvss", "tubelink" or "univs".
         segmenter: what finds objects by itself: "motion" (independently moving objects; no weights), the folder of a
             trained motion network, or a model of `transformers`; see `segmenters.loading.load_segmenter`.
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
-            network: the authors' file, ``DEVA-propagation.pth``, XMem's, ``XMem.pth``, or a folder of ours.
+            network: the authors' file, ``DEVA-propagation.pth``, XMem's, ``XMem.pth``, or a folder of ours; or "flow+"
+            and a network, which then advises optical flow: outlines are flow's.
         prompter: what turns boxes, clicks and scribbles into masks: "click-small" (in the package), "grabcut" (no
             weights), the folder of a trained click network, or SAM or SAM 2, a folder or a name on the hub.
         exact: run a trained propagator as published; otherwise it looks only around where objects are, which is faster.
@@ -90,16 +94,23 @@ def load(
         min_score: found objects below this confidence are ignored.
         flip: let a trained propagator see the video mirrored, to be fused with a run that does not.
         weights: of Tube-Link and MPVSS: a folder that training wrote, a file of the authors, or any Mask2Former, a
-            folder or a name on the hub. Of the options above ``size``, what the network sees, is for them, too, and
-            ``min_score`` for Tube-Link; the rest are for DEVA.
-        window: of Tube-Link, as the next three: frames of a tube; None: what the network is meant for, or as published.
-        overlap: frames that a tube sees again.
-        linking: how objects of two tubes are told to be the same; None: by embeddings where the network has them.
+            folder or a name on the hub; of UniVS, one of the first two. Of the options above ``size``, what the network
+            sees, is for them, too, and ``min_score`` for Tube-Link and UniVS; the rest are for DEVA.
+        window: of Tube-Link and UniVS, as the next: frames of a tube or clip; None: what the network is meant for, or
+            as published.
+        overlap: frames that a tube or clip sees again; None: none, and of UniVS all but one, but for classes of pixels.
+        linking: of Tube-Link: how objects of two tubes are told to be the same; None: by embeddings where the network
+            has them.
         label_space: what classes mean where weights do not say, as in files of the authors; things come first there,
-            where the network counts them. Of both.
+            where the network counts them. Of all three.
         key_every: of MPVSS, as the next two: frames from one key frame to the next.
         adaptive: take a key frame earlier where much changes.
-        carrying: how masks get to the others; None: by the motion module where there is one, else by optical flow.
+        carrying: how masks get to the others; None: by the motion module where there is one, else by optical flow. All
+            but "bidirectional" answer every frame at once.
+        tracking: of UniVS, as the next two: how what is found is followed, by "prompt" or "similarity"; None: by
+            prompt.
+        detect_every: new objects are looked for every so many frames.
+        text_encoder: the folder of a text tower, where the weights have none; or the authors' file of names.
         compat: as the authors' program does where it is wrong and published numbers depend on it.
         task: what the model is for, where the segmenter answers in several ways: "vis" with instances, "vss" with
             semantic regions, otherwise with panoptic ones.
@@ -108,7 +119,7 @@ def load(
         InputError: a name is unknown, and the message lists the known ones; or a checkpoint cannot be loaded.
     """
     for what, name, known in (
-        ("model", model, ["deva", "mpvss", "tubelink"]),
+        ("model", model, ["deva", "mpvss", "tubelink", "univs"]),
         ("dtype", dtype, ["auto", "bf16", "fp16", "fp32"]),
         ("schedule", schedule, ["online", "semi-online"]),
         ("alignment", alignment, ["auto", "flow", "network", "none"]),
@@ -116,9 +127,24 @@ def load(
         if name not in known:
             raise InputError(f"unknown {what} {name!r}; known: {', '.join(known)}")
     if model == "tubelink":
-        return _tubelink(weights, window, overlap, linking, label_space, size=size, min_score=min_score, compat=compat)
+        return _tubelink(
+            weights, window, overlap or 0, linking, label_space, size=size, min_score=min_score, compat=compat
+        )
     if model == "mpvss":
         return _mpvss(weights, carrying, label_space, key_every=key_every, adaptive=adaptive, size=size)
+    if model == "univs":
+        return _univs(
+            weights,
+            label_space,
+            text_encoder,
+            window=window,
+            overlap=overlap,
+            tracking=tracking,
+            detect_every=detect_every,
+            size=size,
+            min_score=min_score,
+            compat=compat,
+        )
     if weights is not None:
         raise InputError("deva is made of parts: name them as segmenter, propagator and prompter, not as weights")
     if label_space is not None:
@@ -193,6 +219,36 @@ def _mpvss(
     return load_mpvss(path, settings=settings, space=space, short_side=size, device=_device())
 
 
+def _univs(
+    weights: str | None,
+    label_space: CategorySet | str | None,
+    text_encoder: str | None,
+    *,
+    window: int | None,
+    overlap: int | None,
+    tracking: str | None,
+    detect_every: int,
+    size: int | None,
+    min_score: float,
+    compat: bool,
+) -> VideoSegmenter:
+    from maskstream.systems.univs import Tracking, UniVSSettings, load_univs
+
+    if tracking is not None and tracking not in get_args(Tracking):
+        raise InputError(f"unknown tracking {tracking!r}; known: {', '.join(get_args(Tracking))}")
+    settings = UniVSSettings(
+        frames=window,
+        overlap=overlap,
+        tracking=cast("Tracking", tracking or "prompt"),
+        detect_every=detect_every,
+        min_score=min_score or None,
+        rival=not compat,
+        compat=compat,
+    )
+    path, space = _system_weights("univs", weights), _space(label_space)
+    return load_univs(path, settings=settings, space=space, text=text_encoder, short_side=size, device=_device())
+
+
 def _space(label_space: CategorySet | str | None) -> CategorySet | None:
     """A label space that is given, or named."""
     if not isinstance(label_space, str):
@@ -207,7 +263,8 @@ def _system_weights(model: str, weights: str | None) -> str:
     from maskstream.pretrained import is_pretrained
 
     if weights is None:
-        raise InputError(f"the model {model} needs weights: a folder that training wrote, or a Mask2Former")
+        usual = "" if model == "univs" else ", or a Mask2Former"
+        raise InputError(f"the model {model} needs weights: a folder that training wrote{usual}")
     return weights if is_pretrained(weights) else str(weights_of(weights, "weights"))
 
 
@@ -290,25 +347,27 @@ def load_propagator(
     """
     from maskstream.propagation import FlowPropagator
 
-    if size is None:
-        size = next((model.size for model in shipped() if model.name == name and model.size), DEFAULT_SIZE)
-    if name == "flow" and flip:
-        raise InputError("flip is for trained propagators: name one, or leave it out")
+    advised = name.startswith(ADVISED)
+    if flip and (advised or name == "flow"):
+        raise InputError("flip is for trained propagators alone: name one, or leave it out")
     if name == "flow":
-        return FlowPropagator(size=size)
+        return FlowPropagator(size=size or DEFAULT_SIZE)
     path = weights_of(name, "propagator")
+    from maskstream.propagation import AdvisedPropagator
     from maskstream.propagation.memory_policy import MemoryPolicy
     from maskstream.propagation.network import load_checkpoint
     from maskstream.propagation.network_propagator import NetworkPropagator, Precision
 
-    return NetworkPropagator(
+    own_size = next((model.size for model in shipped() if model.folder == path and model.size), DEFAULT_SIZE)
+    network = NetworkPropagator(
         load_checkpoint(path),
         mode="exact" if exact else "fast",
         policy=MemoryPolicy(every=memory_every),
-        size=size,
+        size=own_size if advised else size or own_size,
         precision=cast("Precision", dtype),
         mirror=flip,
     )
+    return AdvisedPropagator(FlowPropagator(size=size or DEFAULT_SIZE), network) if advised else network
 
 
 def segment(

@@ -113,8 +113,9 @@ def read_processor(folder: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that decide what a model does."""
-    return [*sorted(folder.glob("*.json")), *sorted(folder.glob("*.safetensors"))]
+    """The files that decide what a model does, and a text tower in it."""
+    parts = (folder, folder / "text")
+    return [file for part in parts for kind in ("*.json", "*.safetensors") for file in sorted(part.glob(kind))]
 
 
 def folder_of_kind(name: str, kinds: Collection[str], *, usual: str) -> tuple[Path, str]:

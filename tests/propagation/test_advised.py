@@ -53,6 +53,12 @@ def test_reading_without_advancing_leaves_both_states_alone(parts):
     torch.testing.assert_close(found, expected)
 
 
+def test_without_objects_everything_is_background(parts):
+    advised = AdvisedPropagator(*parts)
+    state, found = advised.read(advised.start(), advised.encode(SCENE.frame(0)))
+    assert torch.equal(found, torch.ones(1, *SIZE)) and advised.object_ids(state) == ()
+
+
 def test_aligned_masks_are_advised_too(parts):
     flow, network = parts
     advised, masks = AdvisedPropagator(*parts), SCENE.masks(0, (1, 2)).float()

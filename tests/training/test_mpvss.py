@@ -56,6 +56,36 @@ def test_only_the_motion_module_and_the_heads_learn(core):
     assert any("mask_embedder" in name for name in changed) and any("motion.encoder" in name for name in changed)
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("model.flow=pixel",), set()),
+        (("model.flow=query",), {"query_embed", "scale_layer", "output_head"}),
+        (("model.flow=query", "model.flow_query=random"), {"query_embed", "scale_layer", "output_head"}),
+        (("model.flow=query", "model.flow_query=learned"), {"query_feat", "query_embed"}),
+        (("model.flow=refined",), {"query_embed"}),
+    ],
+    ids=["pixel flow", "query flow", "random queries", "learned queries", "pixel flow of queries"],
+)
+def test_every_variant_of_the_paper_learns(core, settings, named):
+    made = recipe(core, *settings)
+    learner = build_mpvss_learner(made)
+    before = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+    steps(learner, batch(made), 2)
+    changed = {name for name, tensor in learner.state_dict().items() if not torch.equal(tensor, before[name])}
+    decoder = {name.split("decoder.")[1].split(".")[0] for name in changed if "motion.decoder." in name}
+    assert any("motion.encoder" in name for name in changed) and named <= decoder
+    assert ("query_feat" in decoder) == ("model.flow_query=learned" in settings)
+
+
+def test_a_variant_goes_on_as_what_it_is(core, tmp_path):
+    build_mpvss_learner(recipe(core, "model.flow=query", "model.flow_query=learned")).save(tmp_path)
+    again = build_mpvss_learner(recipe(tmp_path)).network.motion
+    assert again is not None and (again.config.flow, again.config.query) == ("query", "learned")
+    with pytest.raises(InputError, match="has query flow of learned queries: leave out"):
+        build_mpvss_learner(recipe(tmp_path, "model.flow=pixel"))
+
+
 def test_a_run_writes_what_can_be_loaded_and_continued(core, tmp_path):
     made = recipe(core, "train.steps=2", "train.warmup=0", "validate.every=2")
     assert run_recipe(made, tmp_path / "run", cpu=True).done == 2

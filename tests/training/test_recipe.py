@@ -21,7 +21,9 @@ SHIPPED = (
     "deva-static",
     "deva-video",
     "finetune-propagation",
+    "flow-tiny",
     "motion-small",
+    "mpvss-cityscapes",
     "mpvss-tiny",
     "mpvss-vspw",
     "propagate-small",
@@ -34,6 +36,10 @@ SHIPPED = (
     "tubelink-vspw",
     "tubelink-ytvis-2019",
     "tubelink-ytvis-2021",
+    "univs-image",
+    "univs-long",
+    "univs-tiny",
+    "univs-video",
 )
 
 
@@ -95,7 +101,7 @@ def test_both_stages_share_what_was_published_for_both(name):
         pytest.param("train.steps=0", "train.steps .* is 0: 1 or more is expected", id="too few"),
         pytest.param("train.lr=0", "train.lr .* is 0.0: more than 0 is expected", id="not more than 0"),
         pytest.param("task.hardest=1.5", "task.hardest .* is 1.5: 0 to 1 is expected", id="more than all"),
-        pytest.param("train.schedule=linear", "it is one of constant, step, cosine", id="no such schedule"),
+        pytest.param("train.schedule=linear", "it is one of constant, step, cosine, poly", id="no such schedule"),
         pytest.param("task.bootstrap=[3]", "task.bootstrap .* has 1 entries: 2 are expected", id="half a range"),
         pytest.param("task.bootstrap=7", "task.bootstrap .* is 7: a list is expected", id="no range"),
         pytest.param("data=7", "data .* is 7: keys with values are expected", id="a number for a section"),
@@ -168,6 +174,7 @@ def test_the_learning_rate_rises_and_falls():
     assert cosine[4] == pytest.approx(0.5)
     assert 0 < cosine[-1] < 0.05
     assert cosine == sorted(cosine, reverse=True)
+    assert rates(schedule="poly") == pytest.approx([(1 - n / 8) ** 0.9 for n in range(8)])
 
 
 def test_every_iteration_of_every_seed_has_a_seed_of_its_own():

@@ -13,7 +13,7 @@ from maskstream.training import data
 from maskstream.training.augmentation import LargeScaleJitter
 from maskstream.training.recipe import SourceRecipe, load_recipe
 from maskstream.training.rendered import RenderedClips
-from maskstream.training.tubes import AnnotatedTubes, RenderedTubes, Tubes, stacked_tubes, targets_of
+from maskstream.training.tubes import AnnotatedTubes, RenderedTubes, Tubes, choose_pair, stacked_tubes, targets_of
 from maskstream.types import FrameAnnotation, FrameRef, FrameSegmentation, InputError, Segment, VideoSample
 
 
@@ -112,6 +112,45 @@ def test_videos_are_augmented_to_one_size(videos):
     assert batch.frames_bt3hw.shape == (3, 2, 3, 48, 48)
     assert all(target.masks_nthw.shape[1:] == (2, 48, 48) for target in batch.targets)
     assert all(target.masks_nthw.flatten(1).any(1).all() for target in batch.targets)
+
+
+@pytest.mark.parametrize("annotated", [range(30), [19]], ids=["all annotated", "one annotated, as in Cityscapes"])
+def test_a_key_frame_is_up_to_ten_frames_before_one_that_is_annotated(annotated):
+    rng = np.random.default_rng(0)
+    pairs = [choose_pair(30, list(annotated), rng) for _ in range(3000)]
+    assert all(key < current and current in annotated for key, current in pairs)
+    assert {current - key for key, current in pairs} == set(range(1, 11))
+    if len(annotated) == 30:
+        assert {key for key, _ in pairs} == set(range(29)) and {current for _, current in pairs} == set(range(1, 30))
+        ends = [sum(key < 5 for key, _ in pairs), sum(current >= 25 for _, current in pairs)]
+        assert abs(ends[0] - ends[1]) < 0.1 * sum(ends)  # neither end of a video is seen more often
+
+
+def sparse(video, labelled):
+    """A video of which only some frames are annotated."""
+    frames = tuple(replace(frame, annotated=n in labelled) for n, frame in enumerate(video.frames))
+
+    def annotation(index):
+        assert index in labelled
+        return video.annotation(index)
+
+    return replace(video, frames=frames, read_annotation=annotation)
+
+
+def test_the_key_frame_need_not_be_annotated(videos):
+    tubes = AnnotatedTubes(
+        [sparse(videos[0], {3}), sparse(videos[1], {0})], WORLD, frames=2, augment=untouched, keyed=True
+    )
+    assert len(tubes) == 1  # what is annotated at the start alone has no key frame
+    batch = tubes.tube(0, np.random.default_rng(0))
+    (target,) = batch.targets
+    assert (batch.frames_bt3hw[0, 1].permute(1, 2, 0).numpy() == videos[0].read_image(3)).all()
+    assert not target.masks_nthw[:, 0].any() and target.masks_nthw[:, 1].flatten(1).any(1).all()
+
+
+def test_key_frames_need_a_frame_after_them(videos):
+    with pytest.raises(InputError, match="no video has an annotated frame with a frame before it"):
+        AnnotatedTubes([sparse(videos[0], {0})], WORLD, frames=2, augment=untouched, keyed=True)
 
 
 def test_videos_that_are_too_short_are_refused(videos):

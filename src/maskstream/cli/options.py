@@ -12,27 +12,29 @@ if TYPE_CHECKING:
 
 _MODEL = "How"
 
-_DEVA, _TUBES, _CLIPS = ("deva",), ("tubelink",), ("tubelink", "mpvss")
+_DEVA, _CLIPS = ("deva",), ("tubelink", "mpvss", "univs")
 MODELS_OF: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("segmenter", "propagator", "prompter", "exact", "dtype", "alignment", "max_objects", "flip"), _DEVA
     ),
     **dict.fromkeys(("schedule", "voting_frames", "detection_every", "max_missed", "key_frames"), _DEVA),
-    **dict.fromkeys(("window", "overlap", "linking"), _TUBES),
+    **dict.fromkeys(("window", "overlap"), ("tubelink", "univs")),
+    "linking": ("tubelink",),
+    **dict.fromkeys(("tracking", "detect_every", "text_encoder"), ("univs",)),
     **dict.fromkeys(("key_every", "adaptive", "carrying"), ("mpvss",)),
     "weights": _CLIPS,
-    "min_score": ("deva", "tubelink"),
+    "min_score": ("deva", "tubelink", "univs"),
 }
 """Options that not all systems have, and those that do."""
 
 Model: TypeAlias = Annotated[
-    str, typer.Option("--model", help="The system: deva, tubelink or mpvss.", rich_help_panel=_MODEL)
+    str, typer.Option("--model", help="The system: deva, tubelink, mpvss or univs.", rich_help_panel=_MODEL)
 ]
 Weights: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Of tubelink and mpvss: a folder that training wrote, or any Mask2Former.",
+        help="Of tubelink, mpvss and univs: a folder that training wrote; of the first two, any Mask2Former, too.",
         show_default=False,
         rich_help_panel=_MODEL,
     ),
@@ -42,13 +44,20 @@ Window: TypeAlias = Annotated[
     typer.Option(
         "--window",
         min=1,
-        help="Frames of a tube.  [default: the network's]",
+        help="Frames of a tube or clip.  [default: the network's]",
         show_default=False,
         rich_help_panel=_MODEL,
     ),
 ]
 Overlap: TypeAlias = Annotated[
-    int, typer.Option("--overlap", min=0, help="Frames that a tube sees again.", rich_help_panel=_MODEL)
+    int | None,
+    typer.Option(
+        "--overlap",
+        min=0,
+        help="Frames that a tube or clip sees again.  [default: none; of univs all but one, but for vss]",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
 ]
 Linking: TypeAlias = Annotated[
     str | None,
@@ -129,7 +138,31 @@ Carrying: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--carrying",
-        help="How mpvss carries masks: motion, flow or copy.  [default: what it can]",
+        help="How mpvss carries masks: motion, flow, copy, bidirectional, dff or accel.  [default: what it can]",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+Tracking: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking",
+        help="How univs follows what it finds: prompt or similarity.  [default: prompt]",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+DetectEvery: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--detect-every", min=1, help="univs looks for new objects every so many frames.", rich_help_panel=_MODEL
+    ),
+]
+TextEncoder: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--text-encoder",
+        help="Of univs: the folder of a text tower.  [default: that of the weights]",
         show_default=False,
         rich_help_panel=_MODEL,
     ),
@@ -154,7 +187,7 @@ def check_options(context: typer.Context, model: str) -> None:
     for name, owners in MODELS_OF.items():
         source = context.get_parameter_source(name)
         if model not in owners and source is not None and source.name == "COMMANDLINE":
-            theirs = " and ".join(owners)
+            theirs = " and ".join(filter(None, (", ".join(owners[:-1]), owners[-1])))
             raise InputError(f"--{name.replace('_', '-')} is for the model {theirs}, and this is {model}: leave it out")
 
 

@@ -17,6 +17,7 @@ from .options import (
     AsJson,
     Carrying,
     Debug,
+    DetectEvery,
     Dtype,
     Exact,
     KeyEvery,
@@ -30,6 +31,8 @@ from .options import (
     Quiet,
     Seed,
     Segmenter,
+    TextEncoder,
+    Tracking,
     Weights,
     Window,
     check_options,
@@ -91,11 +94,14 @@ def predict(
     ] = "paper",
     weights: Weights = None,
     window: Window = None,
-    overlap: Overlap = 0,
+    overlap: Overlap = None,
     linking: Linking = None,
     key_every: KeyEvery = 5,
     adaptive: Adaptive = False,
     carrying: Carrying = None,
+    tracking: Tracking = None,
+    detect_every: DetectEvery = 1,
+    text_encoder: TextEncoder = None,
     size: Annotated[
         int | None,
         typer.Option(min=64, help="Short side masks are carried at.  [default: the preset's]", show_default=False),
@@ -163,13 +169,16 @@ def predict(
         "alignment": alignment,
         "min_score": min_score,
     }
-    if model in ("tubelink", "mpvss"):
+    if model in ("tubelink", "mpvss", "univs"):
         networks = {} if weights is None else {"weights": weights}
         options["weights"] = weights
     if model == "tubelink":
-        options |= {"window": window, "overlap": overlap, "linking": linking, "compat": compat == "official"}
+        options |= {"window": window, "overlap": overlap or 0, "linking": linking, "compat": compat == "official"}
     if model == "mpvss":
         options |= {"key_every": key_every, "adaptive": adaptive, "carrying": carrying}
+    if model == "univs":
+        options |= {"window": window, "overlap": overlap, "tracking": tracking, "detect_every": detect_every}
+        options |= {"text_encoder": text_encoder, "compat": compat == "official"}
     request = Request(
         dataset,
         root,
@@ -188,7 +197,9 @@ def predict(
         "command": "predict",
         **request.plain(),
         "versions": library_versions(),
-        "weights": {} if model == TRUTH else weight_digests(networks),
+        "weights": {}
+        if model == TRUTH
+        else weight_digests(networks) | ({} if text_encoder is None else weight_digests({"weights": text_encoder})),
     }
     folder = OwnedFolder(output, run, overwrite=overwrite)
     if root is None:

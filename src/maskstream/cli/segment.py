@@ -19,6 +19,7 @@ from .options import (
     AsJson,
     Carrying,
     Debug,
+    DetectEvery,
     Dtype,
     Exact,
     KeyEvery,
@@ -32,6 +33,8 @@ from .options import (
     Quiet,
     Seed,
     Segmenter,
+    TextEncoder,
+    Tracking,
     Weights,
     Window,
     check_options,
@@ -75,7 +78,8 @@ def segment(
     text: Annotated[
         list[str] | None,
         typer.Option(
-            help="A sentence that describes an object; needs a --segmenter that reads.", rich_help_panel=_PROMPTS
+            help="A sentence that describes an object; needs univs, or a --segmenter that reads.",
+            rich_help_panel=_PROMPTS,
         ),
     ] = None,
     remove: Annotated[
@@ -131,11 +135,14 @@ def segment(
     ] = False,
     weights: Weights = None,
     window: Window = None,
-    overlap: Overlap = 0,
+    overlap: Overlap = None,
     linking: Linking = None,
     key_every: KeyEvery = 5,
     adaptive: Adaptive = False,
     carrying: Carrying = None,
+    tracking: Tracking = None,
+    detect_every: DetectEvery = 1,
+    text_encoder: TextEncoder = None,
     label_space: Annotated[
         str | None,
         typer.Option(
@@ -168,8 +175,8 @@ def segment(
 
     check_options(context, model)
     asked_schedule = parse_schedule(schedule)
-    # A sentence is looked for all over the video, and followed from where it is found.
-    whole = bool(text) or asked_schedule == "offline"
+    # DEVA looks for a sentence all over the video, and follows it from where it is found.
+    whole = (bool(text) and model == "deva") or asked_schedule == "offline"
     direction = _direction(forward=forward, backward=backward, both=both, default="both" if whole else "forward")
     offline = whole or direction != "forward"
     if offline and asked_schedule not in (None, "offline"):
@@ -199,6 +206,9 @@ def segment(
         key_every=key_every,
         adaptive=adaptive,
         carrying=carrying,
+        tracking=tracking,
+        detect_every=detect_every,
+        text_encoder=text_encoder,
         task=given_task,
     )
     stands_out = asked_schedule == "offline" and direction == "both" and not prompts
@@ -225,7 +235,7 @@ def segment(
         "tubelink": {
             "weights": weights,
             "window": window,
-            "overlap": overlap,
+            "overlap": overlap or 0,
             "linking": linking,
             "label_space": label_space,
         },
@@ -235,6 +245,15 @@ def segment(
             "key_every": key_every,
             "adaptive": adaptive,
             "carrying": carrying,
+        },
+        "univs": {
+            "weights": weights,
+            "window": window,
+            "overlap": overlap,
+            "label_space": label_space,
+            "tracking": tracking,
+            "detect_every": detect_every,
+            "text_encoder": text_encoder,
         },
     }
     options: dict[str, object] = {
@@ -274,7 +293,8 @@ def segment(
             {"segmenter": segmenter, "propagator": propagator, "prompter": prompter}
             if weights is None
             else {"weights": weights}
-        ),
+        )
+        | ({} if text_encoder is None else weight_digests({"weights": text_encoder})),
     }
     path = output or Path("out") / (Path(opened.name).stem or "video")
     folder = RunFolder(path, {"command": "segment", **request}, overwrite=overwrite)
@@ -305,14 +325,14 @@ def _categories(classes: str | None, system: VideoSegmenter, *, told: bool) -> C
     from maskstream.types import OBJECT, CategorySet, InputError
 
     known = next(iter(system.label_spaces.values()), OBJECT)
-    if classes is None and system.open_vocabulary and not told:
+    if classes is None and system.open_vocabulary and not told and known == OBJECT:
         raise InputError("this model finds what it is told to look for: name classes, as in --classes cat,dog")
     if classes is None:
-        return None if system.open_vocabulary or known == OBJECT else known
+        return None if known == OBJECT or (system.open_vocabulary and told) else known
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    if system.open_vocabulary:
-        return CategorySet.from_names(names)
     unknown = sorted(set(names) - set(known.names))
+    if system.open_vocabulary and unknown:
+        return CategorySet.from_names(names)
     if unknown:
         raise InputError(f"this model does not know {', '.join(unknown)}; it knows {', '.join(known.names)}")
     return CategorySet(known.name, tuple(category for category in known.categories if category.name in names))

@@ -223,6 +223,8 @@ def _schedule(request: Request, model: VideoSegmenter, run_as: Task) -> Schedule
         InputError: the task cannot be done on it.
     """
     schedule = request.schedule or request.settings.schedule
+    if run_as is Task.REFVOS and request.schedule is None and not isinstance(model, Deva):
+        return "online"  # what reads by itself takes sentences as frames come
     if run_as is Task.REFVOS and schedule != "offline":
         raise InputError(f"a sentence is looked for all over the video: with --schedule offline, not {schedule}")
     if run_as is Task.REFVOS or schedule != "offline":
@@ -371,9 +373,14 @@ def _session(opened: _Opened, pictures: SampleVideo) -> Session:
         opened.run_as,
         size_hw=pictures.size_hw,
         fps=pictures.fps,
-        categories=opened.dataset.categories if opened.run_as in _OF_CATEGORIES else None,
+        categories=opened.dataset.categories if opened.run_as in (*_OF_CATEGORIES, *_of_regions(opened)) else None,
         seed=opened.request.seed,
     )
+
+
+def _of_regions(opened: _Opened) -> tuple[Task, ...]:
+    """Tasks of given regions of which a model wants to know what they are, too."""
+    return () if isinstance(opened.model, Deva) else (Task.PVOS,)
 
 
 def _offline_session(opened: _Opened, pictures: SampleVideo) -> OfflineSession:

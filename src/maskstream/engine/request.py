@@ -43,7 +43,11 @@ def weight_digests(names: Mapping[Kind, str]) -> dict[str, str]:
 
         if is_pretrained(name):
             folders = [pretrained_folder(part) for part in parts_of(name)]
-            digests |= {f"{kind}/{f.name}/{file.name}": file_digest(file) for f in folders for file in weight_files(f)}
+            digests |= {
+                f"{kind}/{f.name}/{file.relative_to(f).as_posix()}": file_digest(file)
+                for f in folders
+                for file in weight_files(f)
+            }
             continue
         checkpoint = weights_of(name, kind)
         files = [checkpoint / CONFIG, checkpoint / WEIGHTS] if checkpoint.is_dir() else [checkpoint]

@@ -232,7 +232,7 @@ def load_core(path: Path | str) -> Mask2FormerForUniversalSegmentation:
     if not is_file_of_weights(file):
         folder, _ = folder_of_kind(str(path), KINDS, usual=USUAL)
         return load_pretrained(Mask2FormerForUniversalSegmentation, folder).requires_grad_(True)
-    state = _floats(file)
+    state = read_floats(file)
     try:
         return _network(*_whole(state))
     except InputError as error:
@@ -257,14 +257,36 @@ def read_core(file: Path, *, family: Family) -> tuple[Mask2FormerForUniversalSeg
     Raises:
         InputError: the file is not there, is damaged, of another kind, or a part of the Mask2Former is missing.
     """
-    state = _floats(file)
     try:
-        if (found := family_of(state)) != family:
-            raise InputError(f"entries are named as {found} does, and not as {family}: give the authors' checkpoint")
-        core, rest = split_core(state)
-        return _network(*_checked(core, family)), rest
+        return core_in(read_floats(file), family=family)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
+
+
+def core_in(
+    state: Mapping[str, Tensor], *, family: Family, tells_classes: bool = True
+) -> tuple[Mask2FormerForUniversalSegmentation, dict[str, Tensor]]:
+    """As `read_core`, from what is in a file.
+
+    Args:
+        state: of a checkpoint.
+        family: whose names the system's authors use.
+        tells_classes: whether the system tells classes as Mask2Former does. UniVS does not; what would tell them is
+            then made, for one class.
+
+    Raises:
+        InputError: see `read_core`.
+    """
+    if (found := family_of(state)) != family:
+        raise InputError(f"entries are named as {found} does, and not as {family}: give the authors' checkpoint")
+    core, rest = split_core(state)
+    return _network(*_checked(core, family, tells_classes=tells_classes)), rest
+
+
+def read_floats(file: Path) -> dict[str, Tensor]:
+    """What `read_state` reads, in float32."""
+    state = read_state(file)
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 
 def save_core(network: Mask2FormerForUniversalSegmentation, folder: Path, *, short_side: int) -> None:
@@ -367,12 +389,6 @@ def family_of(names: Iterable[str]) -> Family:
     )
 
 
-def _floats(file: Path) -> dict[str, Tensor]:
-    """What `read_state` reads, in float32."""
-    state = read_state(file)
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-
-
 def _network(config: Mask2FormerConfig, weights: Mapping[str, Tensor]) -> Mask2FormerForUniversalSegmentation:
     from transformers import Mask2FormerForUniversalSegmentation
 
@@ -394,11 +410,16 @@ def _whole(state: Mapping[str, Tensor]) -> tuple[Mask2FormerConfig, dict[str, Te
     return _checked(core, family)
 
 
-def _checked(core: dict[str, Tensor], family: Family) -> tuple[Mask2FormerConfig, dict[str, Tensor]]:
+def _checked(
+    core: dict[str, Tensor], family: Family, *, tells_classes: bool = True
+) -> tuple[Mask2FormerConfig, dict[str, Tensor]]:
     """Sizes, and all that a network of these has, from what `split_core` found."""
     config = _config(core, family)
     wanted = _blank(config)
     weights = {**_made(wanted, config.no_object_weight), **core}
+    if not tells_classes:
+        unused = (name for name in wanted if name.startswith("class_predictor."))
+        weights = {name: torch.zeros(wanted[name].shape) for name in unused} | weights
     if missing := [name for name in wanted if name not in weights]:
         raise InputError(
             f"{len(missing)} of {len(wanted)} entries, named as {family} does, are missing; here they are called "

@@ -115,13 +115,26 @@ class SetCriterion:
                 for target, where_np2, (_, objects_n) in zip(targets, wheres, pairs, strict=True)
             ]
         )
-        logits_mp = sample_logits(logits_mthw, where_mp2)
-        bce_m = F.binary_cross_entropy_with_logits(logits_mp, truth_mp, reduction="none").mean(1)
-        probability_mp = logits_mp.sigmoid()
-        both_m = (probability_mp * truth_mp).sum(1)
-        either_m = probability_mp.sum(1) + truth_mp.sum(1)
-        dice_m = 1 - (2 * both_m + self.weights.smooth) / (either_m + self.weights.smooth)
+        bce_m, dice_m = point_losses(sample_logits(logits_mthw, where_mp2), truth_mp, smooth=self.weights.smooth)
         return bce_m.sum(), dice_m.sum()
+
+
+def point_losses(logits_mp: Tensor, truth_mp: Tensor, *, smooth: float = 1.0) -> tuple[Tensor, Tensor]:
+    """What masks cost (Mask2Former, §3.3).
+
+    Args:
+        logits_mp: ``float32[M, P]``, masks at points.
+        truth_mp: ``float32[M, P]`` in [0, 1].
+        smooth: ε.
+
+    Returns:
+        ``float32[M]`` twice: mean cross-entropy, and 1 - (2 Σ p g + ε) / (Σ p + Σ g + ε).
+    """
+    bce_m = F.binary_cross_entropy_with_logits(logits_mp, truth_mp, reduction="none").mean(1)
+    probability_mp = logits_mp.sigmoid()
+    both_m = (probability_mp * truth_mp).sum(1)
+    either_m = probability_mp.sum(1) + truth_mp.sum(1)
+    return bce_m, 1 - (2 * both_m + smooth) / (either_m + smooth)
 
 
 def _per_process(count: int, device: torch.device) -> float:

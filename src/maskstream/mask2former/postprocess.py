@@ -11,7 +11,7 @@ frame at a time, and of that a few masks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -158,7 +158,7 @@ def instances(
     kept: list[Tensor] = []
     for first in range(0, len(queries_n), together):
         part = slice(first, first + together)
-        logits_nthw = torch.stack([_at_source(m, sizes) for m in masks_qthw[queries_n[part]].unbind(1)], 1)
+        logits_nthw = torch.stack([at_source(m, sizes) for m in masks_qthw[queries_n[part]].unbind(1)], 1)
         masks_nthw = logits_nthw > 0
         area_n = masks_nthw.sum((1, 2, 3))
         inside_n = (logits_nthw.sigmoid() * masks_nthw).sum((1, 2, 3)) / area_n.clamp_min(1)
@@ -194,16 +194,22 @@ def semantic(classes_qc: Tensor, masks_qthw: Tensor, sizes: FrameSizes) -> tuple
     return torch.stack(labels), torch.stack(values)
 
 
-def class_values(classes_qc: Tensor, masks_qhw: Tensor, size_hw: tuple[int, int]) -> Tensor:
+def class_values(
+    classes_qc: Tensor, masks_qhw: Tensor, size_hw: tuple[int, int], *, wanted: Sequence[int] | None = None
+) -> Tensor:
     """``float[K, H, W]``: Σ over queries of class probability times mask probability, of one frame.
 
     Args:
         classes_qc: ``float[Q, K + 1]``, logits.
         masks_qhw: ``float[Q, h, w]``, logits.
         size_hw: size at which masks become probabilities.
+        wanted: classes; None: all, in their order.
     """
-    probability_qhw = resized(masks_qhw.float(), size_hw).sigmoid()
-    return torch.einsum("qc,qhw->chw", classes_qc.float().softmax(-1)[:, :-1], probability_qhw)
+    scores_qk = classes_qc.float().softmax(-1)[:, :-1]
+    if wanted is not None:
+        scores_qk = scores_qk[:, wanted]
+    probability_qhw = resized(masks_qhw.float(), size_hw).sigmoid_()
+    return torch.einsum("qc,qhw->chw", scores_qk, probability_qhw)
 
 
 def surest_class(values_khw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -213,6 +219,9 @@ def surest_class(values_khw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, 
         values_khw: ``float[K, h, w]``, not negative.
         size_hw: size wanted; a few classes at a time are brought to it.
     """
+    if tuple(values_khw.shape[1:]) == size_hw:  # nothing to bring to another size
+        best_hw, labels_hw = values_khw.max(0)
+        return labels_hw, best_hw
     best_hw = torch.full(size_hw, -1.0, device=values_khw.device)
     labels_hw = torch.zeros(size_hw, dtype=torch.long, device=values_khw.device)
     for first in range(0, len(values_khw), _AT_ONCE):
@@ -226,6 +235,17 @@ def surest_class(values_khw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, 
 def resized(values_nhw: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Bilinear without averaging where it shrinks, as published."""
     return F.interpolate(values_nhw[None], size_hw, mode="bilinear", align_corners=False)[0]
+
+
+def at_source(logits_nhw: Tensor, sizes: FrameSizes) -> Tensor:
+    """Masks at the size of the source: padding is cut off at the size of the input.
+
+    Args:
+        logits_nhw: ``float[N, h, w]``, of the padded input.
+        sizes: of the frame.
+    """
+    height, width = sizes.content_hw
+    return resized(resized(logits_nhw.float(), sizes.padded_hw)[:, :height, :width], sizes.source_hw)
 
 
 def by_score(scores_n: Tensor, wanted_n: Tensor) -> Tensor:
@@ -274,9 +294,4 @@ def _joined(labels_n: Tensor, found_n: Tensor, stuff_k: Tensor | None) -> tuple[
 def _logits_at_source(masks_qhw: Tensor, queries_n: Tensor, sizes: FrameSizes) -> Iterator[tuple[int, Tensor]]:
     """Mask logits ``float[n, H, W]`` of some queries, a few at a time, each time with the position of the first."""
     for first in range(0, len(queries_n), _AT_ONCE):
-        yield first, _at_source(masks_qhw[queries_n[first : first + _AT_ONCE]], sizes)
-
-
-def _at_source(logits_nhw: Tensor, sizes: FrameSizes) -> Tensor:
-    height, width = sizes.content_hw
-    return resized(resized(logits_nhw.float(), sizes.padded_hw)[:, :height, :width], sizes.source_hw)
+        yield first, at_source(masks_qhw[queries_n[first : first + _AT_ONCE]], sizes)

@@ -290,8 +290,10 @@ class NetworkPropagator:
         Raises:
             InputError: the masks are not one for each object, or not of the size of the frame.
         """
+        if not state.object_ids:
+            return state
         _check_masks(masks_nhw, state.object_ids, state.size_hw)
-        return replace(state, last_masks_nhw=self._inside(masks_nhw)) if state.object_ids else state
+        return replace(state, last_masks_nhw=self._inside(masks_nhw))
 
     @torch.inference_mode()
     def align(self, source: NetworkFeatures, masks_nhw: Tensor, target: NetworkFeatures) -> Tensor:

@@ -44,10 +44,10 @@ DOUBT = 0.1
 DOUBT_REACH = 32
 """How far from an object's pixels is near, in pixels."""
 
-ADVICE_WEIGHT = 0.5
+ADVICE_WEIGHT = 1.0
 """Weight of what another propagator finds, where it is sure, beside that of references that fit the picture."""
 
-ADVICE_MARGIN = 5
+ADVICE_MARGIN = 3
 """Another propagator may find an outline so many pixels beside where it is; there it is not heard."""
 
 RESEMBLANCE_WINDOW = 9

@@ -110,14 +110,15 @@ class Stable:
     def __call__(self, clip: Clip, rng: np.random.Generator) -> Clip:
         """Cut, turn and recolour all frames alike, to ``size`` × ``size``."""
         size_hw = _size_hw(clip)
-        matrix = mirrored(size_hw[1]) if rng.random() < 0.5 else np.eye(3)
+        is_mirrored = rng.random() < 0.5
+        matrix = mirrored(size_hw[1]) if is_mirrored else np.eye(3)
         matrix = affine(size_hw, degrees=_either(self.degrees, rng), shear=_either(self.shear, rng)) @ matrix
         matrix = resized_crop(random_box(size_hw, area=self.area, rng=rng), self.size) @ matrix
         warp = Warp.of(matrix, (self.size, self.size))
         draws = int(rng.integers(2**63))
         once, again = (jitter.draw(np.random.default_rng(draws)) for jitter in (self.colour, self.colour_again))
         frames = [again(once(warp.picture(frame, softness=TENT))) for frame in clip.frames_thw3]
-        return _clip(clip, frames, [warp.labels(labels) for labels in clip.labels_thw])
+        return _clip(clip, frames, [warp.labels(labels) for labels in clip.labels_thw], is_mirrored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,8 @@ class Aggressive:
         """Cut all frames alike to ``size`` × ``size``, then turn each."""
         box = random_box(_size_hw(clip), area=self.area, rng=rng)
         crop = resized_crop(Box(0, 0, box.height, box.width), self.size)
-        if rng.random() < 0.5:
+        is_mirrored = rng.random() < 0.5
+        if is_mirrored:
             crop = crop @ mirrored(box.width)
         recolour = self.colour.draw(rng)
         frames, labels = [], []
@@ -155,7 +157,7 @@ class Aggressive:
             # The window alone is sampled: what a turn brings in from outside the crop is blank, as published.
             frames.append(recolour_frame(recolour(warp.picture(frame[box.window], softness=TENT))))
             labels.append(warp.labels(ids[box.window]))
-        return _clip(clip, frames, labels)
+        return _clip(clip, frames, labels, is_mirrored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,8 @@ class Static:
         scale = rng.uniform(*self.clip_scale)
         seen = _visible((height, width), scale)
         matrix = affine((height, width), scale=scale) @ shifted(seen.left, seen.top)
-        if rng.random() < 0.5:
+        is_mirrored = rng.random() < 0.5
+        if is_mirrored:
             matrix = mirrored(width) @ matrix
         recolour = self.colour.draw(rng)
         frames, labels = [], []
@@ -201,7 +204,7 @@ class Static:
             recolour_frame = self.frame_colour.draw(rng)
             frames.append(recolour_frame(recolour(warp.picture(frame[seen.window], cubic=True))))
             labels.append(warp.labels(ids[seen.window]))
-        return _clip(clip, frames, labels)
+        return _clip(clip, frames, labels, is_mirrored)
 
     def _frame_warp(self, matrix: NDArray[np.float64], size_hw: tuple[int, int], rng: np.random.Generator) -> Warp:
         """Turn, make the short side ``size``, cut a square out of the long one, and perhaps bend."""
@@ -241,14 +244,15 @@ class LargeScaleJitter:
         height, width = _size_hw(clip)
         ratio = rng.uniform(*self.scale) * self.size / max(height, width)
         matrix = scaled(ratio, ratio)
-        if rng.random() < 0.5:
+        is_mirrored = rng.random() < 0.5
+        if is_mirrored:
             matrix = matrix @ mirrored(width)
         spare = [self.size - round(ratio * side) for side in (width, height)]
         right, down = (int(rng.integers(min(room, 0), max(room, 0) + 1)) for room in spare)
         warp = Warp.of(shifted(right, down) @ matrix, (self.size, self.size))
         recolour = self.colour.draw(rng)
         frames = [recolour(warp.picture(frame)) for frame in clip.frames_thw3]
-        return _clip(clip, frames, [warp.labels(labels) for labels in clip.labels_thw])
+        return _clip(clip, frames, [warp.labels(labels) for labels in clip.labels_thw], is_mirrored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +322,8 @@ def _either(most: float, rng: np.random.Generator) -> float:
     return float(rng.uniform(-most, most))
 
 
-def _clip(clip: Clip, frames: list[Picture], labels: list[NDArray[np.int32]]) -> Clip:
-    return replace(clip, frames_thw3=np.stack(frames), labels_thw=np.stack(labels))
+def _clip(clip: Clip, frames: list[Picture], labels: list[NDArray[np.int32]], is_mirrored: bool) -> Clip:
+    return replace(clip, frames_thw3=np.stack(frames), labels_thw=np.stack(labels), is_mirrored=is_mirrored)
 
 
 def _visible(size_hw: tuple[int, int], scale: float) -> Box:

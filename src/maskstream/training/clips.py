@@ -27,11 +27,13 @@ class Clip:
         frames_thw3: ``uint8[T, H, W, 3]``, RGB.
         labels_thw: ``int32[T, H, W]``, ids of objects; 0 is background.
         number: of the sample, from 0 over the whole run.
+        is_mirrored: whether what was on the left of the video is on the right.
     """
 
     frames_thw3: NDArray[np.uint8]
     labels_thw: NDArray[np.int32]
     number: int
+    is_mirrored: bool = False
 
     def __post_init__(self) -> None:
         if self.frames_thw3.shape != (*self.labels_thw.shape, 3):

@@ -18,14 +18,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskstream.segmenters.motion_network import MotionConfig
 from maskstream.synthetic.scene import WORLD
-from maskstream.types import CategorySet, InputError, VideoSample
+from maskstream.types import CategorySet, InputError, Task, VideoSample
 
 from .augmentation import Aggressive, CopyPaste, LargeScaleJitter, Stable, Static
 from .backbone import CropBatch, ThingCrops, stacked_crops
 from .clicked import ClickBatch, ClickedPictures, PairClips, stacked_pictures
 from .clips import Clip, ClipBatch, collate
+from .flow import FlowBatch, FlowPairs, stacked_pairs
 from .moving import FilmedPictures, MotionBatch, MovingPictures, stacked
 from .pasted import PastedClips
+from .prompted_clips import PromptedBatch, PromptedClips, stacked_prompts
 from .recipe import CUTOUTS, FILMED, PAIRS, SYNTHETIC, Recipe, SourceRecipe, ValidateRecipe
 from .recipe import Augmentation as AugmentationName
 from .rendered import RenderedClips
@@ -140,6 +142,27 @@ def crop_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iterat
     return (batch.to(accelerator.device) for batch in loader)
 
 
+def flow_pairs(recipe: Recipe) -> FlowPairs:
+    """Pairs of frames of a recipe's scenes, with their true flow.
+
+    Raises:
+        InputError: there are other sources than rendered scenes, or clips are no pairs.
+    """
+    other = next((source.name for source in recipe.data.sources if source.name != SYNTHETIC), None)
+    if other is not None:
+        raise InputError(f"there is no source {other!r} of true flow: {SYNTHETIC}")
+    if recipe.task.frames != 2:
+        raise InputError(f"flow is between 2 frames, not task.frames={recipe.task.frames}")
+    sources = [(_rendered(recipe, source), _weight(source)) for source in _drawn_from(recipe)]
+    return FlowPairs(sources, seed=recipe.train.seed)
+
+
+def flow_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iterator[FlowBatch]:
+    """The same for FlowNetS; made by worker processes."""
+    loader = _loader(recipe, accelerator, start, flow_pairs(recipe), stacked_pairs)
+    return (batch.to(accelerator.device) for batch in loader)
+
+
 def tubes(recipe: Recipe) -> Tubes:
     """The clips of a recipe, with everything in them: of rendered scenes, or of data sets.
 
@@ -148,23 +171,71 @@ def tubes(recipe: Recipe) -> Tubes:
     """
     if recipe.data.mix == "batch":
         raise InputError("data.mix=batch: batches of the query core have clips of all sources, mix=sample")
-    sources: list[tuple[TubeSource, float]] = []
+    return Tubes([_tubes_of(recipe, source) for source in _drawn_from(recipe)], seed=recipe.train.seed)
+
+
+def _tubes_of(recipe: Recipe, source: SourceRecipe) -> tuple[TubeSource, float]:
+    """The clips of a source, with its weight."""
+    if source.copy_paste:
+        raise InputError(f"{source.key} has copy_paste: only objects that are tracked can be pasted, set it to 0")
+    if source.name == SYNTHETIC:
+        return RenderedTubes(_rendered(recipe, source)), _weight(source)
+    opened = _dataset(recipe, source)
+    made = AnnotatedTubes(
+        _part(recipe, source, opened.videos),
+        opened.categories.things_first(),
+        frames=recipe.task.frames,
+        augment=_augmentation(recipe, source),
+        every=source.every,
+        keyed=recipe.model.family == "mpvss",
+    )
+    return made, _weight_among(source, len(made))
+
+
+def prompted_clips(recipe: Recipe) -> PromptedClips:
+    """The clips of a recipe with prompts; every source has names of classes of its own.
+
+    Raises:
+        InputError: a source is missing, or has nothing to train on.
+    """
+    sources = []
     for source in _drawn_from(recipe):
-        if source.copy_paste:
-            raise InputError(f"{source.key} has copy_paste: only objects that are tracked can be pasted, set it to 0")
-        if source.name == SYNTHETIC:
-            sources.append((RenderedTubes(_rendered(recipe, source)), _weight(source)))
-            continue
-        opened = _dataset(recipe, source)
-        made = AnnotatedTubes(
-            _part(recipe, source, opened.videos),
-            opened.categories.things_first(),
-            frames=recipe.task.frames,
-            augment=_augmentation(recipe, source),
-            every=source.every,
-        )
-        sources.append((made, _weight_among(source, len(made))))
-    return Tubes(sources, seed=recipe.train.seed)
+        (made, weight), space = _tubes_of(recipe, source), _classes_learned(recipe, source)
+        sources.append(((made, () if space is None else space.names), weight))
+    plan = recipe.train
+    return PromptedClips(sources, recipe.task, seed=plan.seed, batch=plan.batch, mix=recipe.data.mix)
+
+
+def prompted_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iterator[PromptedBatch]:
+    """The same for UniVS; made by worker processes."""
+    loader = _loader(recipe, accelerator, start, prompted_clips(recipe), stacked_prompts)
+    return (batch.to(accelerator.device) for batch in loader)
+
+
+def first_classes(recipe: Recipe) -> CategorySet:
+    """What the first source of a recipe shows that says what it shows: what is meant where nobody says otherwise.
+
+    Raises:
+        InputError: no source does.
+    """
+    for source in _drawn_from(recipe):
+        if (space := _classes_learned(recipe, source)) is not None:
+            return space
+    raise InputError("no source of the recipe names classes: take one that does, too")
+
+
+def _classes_learned(recipe: Recipe, source: SourceRecipe) -> CategorySet | None:
+    """What a source shows; None where objects have no class, or not all of a class are there (UniVS, appendix B.1)."""
+    if source.name != SYNTHETIC:
+        from maskstream.datasets.catalogue import find_dataset
+
+        if not {Task.VIS, Task.VSS, Task.VPS} & set(find_dataset(source.name).tasks):
+            return None
+    return _space(recipe, source).things_first()
+
+
+def _space(recipe: Recipe, source: SourceRecipe) -> CategorySet:
+    return WORLD if source.name == SYNTHETIC else _dataset(recipe, source).categories
 
 
 def tube_classes(recipe: Recipe) -> CategorySet:
@@ -173,10 +244,7 @@ def tube_classes(recipe: Recipe) -> CategorySet:
     Raises:
         InputError: its sources have several.
     """
-    spaces = {
-        source.key: WORLD if source.name == SYNTHETIC else _dataset(recipe, source).categories
-        for source in recipe.data.sources
-    }
+    spaces = {source.key: _space(recipe, source) for source in recipe.data.sources}
     (first, space), *others = spaces.items()
     for key, other in others:
         if other.names != space.names:

@@ -45,24 +45,38 @@ class ModelRecipe:
 
     Attributes:
         family: of the model; "core" is the query core, `maskstream.mask2former`, and "backbone" its backbone alone;
-            "tubelink" and "mpvss" are built around it.
+            "tubelink", "mpvss" and "univs" are built around it.
         size: of the propagation network, or "tiny", "r50" or "swin-t" of the query core; None: that of the weights it
-            starts from. Of "mpvss" that of the motion module: "tiny", otherwise as published.
+            starts from. Of "mpvss" and "flow" that of the motion module: "tiny", otherwise as published.
         frozen_normalisation: keep the statistics of batch normalisation as they are, as published.
         init: folder or file of weights to start from.
         image_backbone: file of ImageNet weights to start the pixel encoder from, of a ResNet-50 as torchvision names
             them; for the query core a folder or a name of the hub, of the same kind of backbone.
         mask_backbone: the same for the mask encoder, of a ResNet-18.
-        flow_encoder: file of a trained FlowNetS to start the motion encoder from.
+        flow_encoder: to start the motion encoder from: file of a trained FlowNetS, or folder of weights of "flow".
+        flow: of "mpvss", what moves masks: query flow "fused" with pixel flow (the method), "query" flow by itself,
+            "pixel" flow as FlowNet finds it, or pixel flow that queries "refined"; None: that of the weights it starts
+            from, else the method's.
+        flow_query: where queries of the flow come from: the "key" frame (the method), "learned", or "random" and never
+            trained; None: the same.
+        text: folder or name of the hub of a CLIP text tower, for "univs"; it stays as it is. None: that of the weights,
+            or a small new one that is trained, too.
+        frozen: what of a "univs" stays as it is: nothing, the backbone, or the pixel decoder, too.
     """
 
-    family: Literal["propagation", "motion", "click", "core", "backbone", "tubelink", "mpvss"] = "propagation"
+    family: Literal["propagation", "motion", "click", "core", "backbone", "tubelink", "mpvss", "flow", "univs"] = (
+        "propagation"
+    )
     size: Literal["small", "deva", "xmem", "tiny", "r50", "swin-t"] | None = "deva"
     frozen_normalisation: bool = True
     init: str | None = None
     image_backbone: str | None = None
     mask_backbone: str | None = None
     flow_encoder: str | None = None
+    flow: Literal["fused", "query", "pixel", "refined"] | None = None
+    flow_query: Literal["key", "learned", "random"] | None = None
+    text: str | None = None
+    frozen: Literal["nothing", "backbone", "pixels"] = "nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +93,7 @@ class TaskRecipe:
         hardest: this fraction at last.
         mistakes: how probable it is that what was found in a sample is spoilt on a frame, for training to mend it.
         points: of a clip at which the masks of the query core are compared with the truth.
-        tubes: of a clip, for Tube-Link; 2: things of one and the other learn to be the same.
+        tubes: of a clip, for Tube-Link and UniVS; 2: things of one and the other learn to be the same.
         overlap: frames that two tubes share.
         slots: whether the last queries stand for the classes of stuff, each for one.
         link: whether queries of a tube look at those of the one before.
@@ -87,6 +101,13 @@ class TaskRecipe:
         assignment: by what queries are told to be of a thing, for that: its masks in all frames of the tube, its mask
             in the first alone, or every query whose tube overlaps it.
         window: frames of a tube that the trained network decodes at a time, where nobody says otherwise.
+        prompting: whether there are queries of prompts, for UniVS, beside those that are learned.
+        proca: whether these look at what their prompts point at.
+        separation: who sees whom; see `systems.univs.network.Separation`.
+        tokens: of a visual prompt.
+        visual: how probable visual prompts are where names of classes could be prompts.
+        expressions: how probable sentences are where there are some.
+        reid: weight of each group of the loss of embeddings.
     """
 
     frames: Count = 8
@@ -105,6 +126,13 @@ class TaskRecipe:
     association: bool = True
     assignment: Literal["tube", "frame", "dense"] = "tube"
     window: Count | None = None
+    prompting: bool = True
+    proca: bool = True
+    separation: Literal["sep", "sep-blocked", "sep-l2p", "none"] = "sep"
+    tokens: Count = 32
+    visual: Fraction = 0.31
+    expressions: Fraction = 0.3
+    reid: NotNegative = 0.5
 
 
 Augmentation: TypeAlias = Literal["stable", "aggressive", "static", "large-scale"]
@@ -180,7 +208,7 @@ class TrainRecipe:
         batch: samples of an iteration, over all processes.
         lr: learning rate.
         schedule: of the learning rate after warm-up: "step" multiplies it by ``gamma`` at each of ``milestones``,
-            "cosine" ends at 0.
+            "cosine" ends at 0, and so does "poly", with the power 0.9 of what is left.
         milestones: iterations.
         gamma: see ``schedule``.
         warmup: iterations over which the learning rate rises to ``lr``.
@@ -199,7 +227,7 @@ class TrainRecipe:
     steps: Count
     batch: Count = 16
     lr: Positive = 1e-5
-    schedule: Literal["constant", "step", "cosine"] = "constant"
+    schedule: Literal["constant", "step", "cosine", "poly"] = "constant"
     milestones: tuple[Count, ...] = ()
     gamma: Positive = 0.1
     warmup: Natural = 0

@@ -85,7 +85,7 @@ class RenderedClips:
         self._size = size
         self._objects = objects
         self._seed = seed
-        self._step = step
+        self.step = step
         self._stuff = stuff
         self._window = window
         self._least_area = least_area
@@ -122,7 +122,12 @@ class RenderedClips:
 
     def drawn(self, rng: np.random.Generator, *, motion: bool = True) -> Clips:
         """Draw one sample, with its flow if wanted, without grain, and without choosing objects."""
-        return draw(batch([self._scene(rng)]).to(self._device), (self._size, self._size), noise=False, motion=motion)
+        return self.drawn_scene(rng, motion=motion)[0]
+
+    def drawn_scene(self, rng: np.random.Generator, *, motion: bool = True) -> tuple[Clips, Scene]:
+        """The same, and what was drawn."""
+        scene = self._scene(rng)
+        return draw(batch([scene]).to(self._device), (self._size, self._size), noise=False, motion=motion), scene
 
     def _draw(self, chances: Sequence[np.random.Generator]) -> tuple[Tensor, Tensor]:
         """Frames and labels as in `ClipBatch`; a clip without an object on its first frame is tried again."""
@@ -149,7 +154,7 @@ class RenderedClips:
         if photos is not None and len(photos) > _PHOTOS_OF_A_SCENE:
             photos = photos[rng.choice(len(photos), _PHOTOS_OF_A_SCENE, replace=False)]
         start, seed = int(rng.integers(_LATEST_START + 1)), int(rng.integers(2**63))
-        times = start + self._step * self._times
+        times = start + self.step * self._times
         scene = make_scene(level=self._level, seed=seed, frames=int(times.max()) + 1, aspect=_ASPECT, photos=photos)
         if rng.random() < 0.5:
             times = times.min() + times.max() - times  # backwards

@@ -31,11 +31,14 @@ from maskstream.segmenters.motion_network import MotionConfig, MotionNetwork, lo
 from maskstream.shipped import shipped
 from maskstream.sinks.folder import OwnedFolder
 from maskstream.synthetic.scene import THINGS
-from maskstream.systems.mpvss.checkpoints import read_flownet
+from maskstream.systems.mpvss.checkpoints import take_flow
 from maskstream.systems.mpvss.motion import Motion
+from maskstream.systems.mpvss.motion import MotionConfig as FlowConfig
 from maskstream.systems.mpvss.network import MpvssNetwork, motion_config, read_motion
 from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion
 from maskstream.systems.tubelink.network import TubeLinkConfig, TubeLinkNetwork, take_association
+from maskstream.systems.univs.network import PART, UniVSConfig, UniVSNetwork, read_univs
+from maskstream.systems.univs.text import load_text, new_text
 from maskstream.types import InputError
 
 from .backbone import BackboneLearner, stacked_crops
@@ -49,12 +52,17 @@ from .data import (
     clicked_pictures,
     crop_batches,
     examples,
+    first_classes,
+    flow_batches,
+    flow_pairs,
     motion_batches,
     moving_pictures,
+    prompted_batches,
     thing_crops,
     tube_batches,
     tube_classes,
 )
+from .flow import FlowLearner, stacked_pairs
 from .initial import load_image_backbone, load_mask_backbone
 from .loop import CHECKPOINTS, Learner, Progress, accelerator_for, train
 from .moving import MotionLearner, stacked
@@ -64,6 +72,8 @@ from .recipe import FILMED, ModelRecipe, Recipe, recipe_text, what_decides
 from .report import write_report
 from .schedule import mixed
 from .tubelink import TubeLinkLearner
+from .tubes import cut
+from .univs import UniVSLearner, grammar
 
 if TYPE_CHECKING:
     from transformers import Mask2FormerForUniversalSegmentation
@@ -173,6 +183,10 @@ def _run(
         progress = _fit(build_tubelink_learner(recipe), tube_batches, *what)
     elif recipe.model.family == "mpvss":
         progress = _fit(build_mpvss_learner(recipe), tube_batches, *what)
+    elif recipe.model.family == "univs":
+        progress = _fit(build_univs_learner(recipe), prompted_batches, *what)
+    elif recipe.model.family == "flow":
+        progress = _fit(build_flow_learner(recipe), flow_batches, *what)
     elif recipe.model.family == "core":
         progress = _fit(build_core_learner(recipe), tube_batches, *what)
     else:
@@ -330,12 +344,15 @@ _TINY_MOTION = {
 }
 """Sizes of the motion module beside ``core-tiny``."""
 
+_FLOWNET_WIDTHS = (512, 256, 128, 64)
+"""Of the expanding part, as published; that of the method is narrower, because it begins from maps of queries."""
+
 
 def build_mpvss_learner(recipe: Recipe) -> MpvssLearner:
     """MPVSS of a recipe, with its loss and its validation.
 
     Raises:
-        InputError: weights cannot be read, or there are none to begin from.
+        InputError: weights cannot be read, there are none to begin from, or they are of another kind of flow.
     """
     torch.manual_seed(mixed(recipe.train.seed, 0))
     model = recipe.model
@@ -346,11 +363,66 @@ def build_mpvss_learner(recipe: Recipe) -> MpvssLearner:
     if recipe.task.frames != 2:
         raise InputError(f"a key frame and another are 2 frames, not task.frames={recipe.task.frames}")
     core = _core(model, tube_classes(recipe).names)
-    sizes = _TINY_MOTION if model.size == "tiny" else {}
-    motion = read_motion(Path(_begun_from(model.init))) or Motion(motion_config(core, **sizes))
+    flow, query = model.flow or "fused", model.flow_query or "key"
+    sizes = _TINY_MOTION if model.size == "tiny" else {"decoder_widths": _FLOWNET_WIDTHS} if flow == "pixel" else {}
+    motion = read_motion(Path(_begun_from(model.init))) or Motion(motion_config(core, **sizes, flow=flow, query=query))
+    own = motion.config
+    if (own.flow, own.query) != (model.flow or own.flow, model.flow_query or own.query):
+        raise InputError(
+            f"{model.init} has {own.flow} flow of {own.query} queries: leave out model.flow and model.flow_query, or "
+            "begin from a Mask2Former alone"
+        )
     if model.flow_encoder is not None:
-        read_flownet(Path(model.flow_encoder), motion)
+        take_flow(Path(model.flow_encoder), motion)
     return MpvssLearner(MpvssNetwork(core, motion), points=recipe.task.points, validation=recipe.validate)
+
+
+def build_flow_learner(recipe: Recipe) -> FlowLearner:
+    """FlowNetS of a recipe, for the motion encoder of MPVSS, with its loss and its validation.
+
+    Raises:
+        InputError: weights cannot be read, or sources are no scenes.
+    """
+    torch.manual_seed(mixed(recipe.train.seed, 0))
+    sizes = _TINY_MOTION if recipe.model.size == "tiny" else {"decoder_widths": _FLOWNET_WIDTHS}
+    motion = Motion(FlowConfig(**sizes, flow="pixel"))
+    if recipe.model.init is not None:
+        take_flow(Path(recipe.model.init), motion)
+    return FlowLearner(motion, examples(flow_pairs(recipe), stacked_pairs, recipe.validate))
+
+
+def build_univs_learner(recipe: Recipe) -> UniVSLearner:
+    """UniVS of a recipe, with its losses and its validation.
+
+    Raises:
+        InputError: weights cannot be read, no size is named, or clips are not equal.
+    """
+    torch.manual_seed(mixed(recipe.train.seed, 0))
+    model, task = recipe.model, recipe.task
+    first, *_ = cut(task.frames, task.tubes, task.overlap)
+    begun = None if model.init is None else Path(_begun_from(model.init))
+    text = None if model.text is None else load_text(model.text).requires_grad_(False)
+    if begun is not None and (begun / f"{PART}.json").is_file():
+        network, own = read_univs(begun)
+        text = text or own
+        if text is None:
+            raise InputError(f"{begun} has no text tower: name one with model.text")
+        text.requires_grad_(model.text is None and len(text.templates) == 1)  # a small one goes on learning
+        network.requires_grad_(True)
+    else:
+        space = first_classes(recipe)
+        text = text or new_text([*grammar(), *space.names])
+        network = UniVSNetwork(_core(model, space.names), UniVSConfig(text_dim=text.dim))
+    window = task.window or first.stop
+    network.config = replace(network.config, separation=task.separation, proca=task.proca, frames=window)
+    return UniVSLearner(
+        network,
+        text,
+        task=task,
+        frozen=model.frozen,
+        frozen_normalisation=model.frozen_normalisation,
+        validation=recipe.validate,
+    )
 
 
 def build_backbone_learner(recipe: Recipe) -> BackboneLearner:

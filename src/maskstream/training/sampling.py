@@ -289,7 +289,7 @@ def _track_id(segment: Segment) -> int:
 def read_clip(
     video: VideoSample, indices: Sequence[int], number: int, id_of: Callable[[Segment], int] = _track_id
 ) -> Clip:
-    """Frames of a video with their labels.
+    """Frames of a video with their labels; all is background where there are none.
 
     Args:
         video: labelled.
@@ -302,7 +302,11 @@ def read_clip(
     """
     frames, labels = [], []
     for index in indices:
-        frame, label = read_picture(video, index), _read_labels(video, index, id_of)
+        frame = read_picture(video, index)
+        if video.frames[index].annotated:
+            label = _read_labels(video, index, id_of)
+        else:
+            label = np.zeros(frame.shape[:2], np.int32)
         if frame.shape[:2] != label.shape:
             (height, width), (label_height, label_width) = frame.shape[:2], label.shape
             raise InputError(

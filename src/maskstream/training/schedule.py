@@ -8,6 +8,8 @@ import numpy as np
 
 from .recipe import TrainRecipe
 
+_POWER = 0.9
+
 
 def learning_rate(train: TrainRecipe, iteration: int) -> float:
     """Of an iteration, from 0: linear warm-up, then the schedule; see `TrainRecipe`."""
@@ -17,6 +19,8 @@ def learning_rate(train: TrainRecipe, iteration: int) -> float:
     elif train.schedule == "cosine":
         after = max(0, iteration - train.warmup) / max(1, train.steps - train.warmup)
         rate *= (1 + math.cos(math.pi * min(1.0, after))) / 2
+    elif train.schedule == "poly":
+        rate *= max(0.0, 1 - iteration / train.steps) ** _POWER
     return rate
 
 

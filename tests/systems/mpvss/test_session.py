@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from maskstream.mask2former.checkpoints import save_core
+from maskstream.mask2former.network import DEVIATION, MEAN
 from maskstream.pretrained import Pixels
 from maskstream.segmenters.mask2former import load_mask2former
 from maskstream.synthetic.scene import WORLD
@@ -24,10 +25,16 @@ def core(seed=0):
     return network
 
 
-def network(*, motion=False):
+def network(*, motion=False, **changed):
     """A core that was not trained, and a motion module of its size."""
     made = core()
-    sizes = {"widths": (4, 8, 8, 8, 8, 8), "feedforward": 32, "motion_dim": 8, "decoder_widths": (8, 8, 8, 8)}
+    sizes = {
+        "widths": (4, 8, 8, 8, 8, 8),
+        "feedforward": 32,
+        "motion_dim": 8,
+        "decoder_widths": (8, 8, 8, 8),
+        **changed,
+    }
     torch.manual_seed(1)
     return MpvssNetwork(made, Motion(motion_config(made, **sizes)) if motion else None).eval()
 
@@ -39,10 +46,12 @@ class Painted(MpvssNetwork):
         super().__init__(core(), None)
         self.keys = 0
 
-    def key_frame(self, pixels_b3hw, picture_b3hw):
+    def maps(self, pixels_b3hw):
         self.keys += 1
-        bright = torch.nn.functional.avg_pool2d(picture_b3hw[:, :1], 4)
-        masks = (bright - 127.0) / 8
+        return (torch.nn.functional.avg_pool2d(DEVIATION[0] * pixels_b3hw[:, :1] + MEAN[0], 4),)
+
+    def answered(self, maps, picture_b3hw):
+        masks = (maps[0] - 127.0) / 8
         classes = torch.tensor([[[9.0, 0, 0, 0], [0, 9.0, 0, 0]]])
         return KeyFrame(classes, torch.cat([masks, -masks], 1), torch.zeros(1, 2, 32), picture_b3hw)
 
@@ -52,6 +61,13 @@ def square(index, x):
     rng = np.random.default_rng(0)
     image = np.repeat(rng.integers(0, 90, (*SIZE, 1), np.uint8), 3, axis=2)
     image[16:48, x : x + 32] = np.random.default_rng(1).integers(165, 255, (32, 32, 1), np.uint8)
+    return Frame(index, index / 10, image)
+
+
+def floor(index):
+    """The floor without the square."""
+    image = square(index, 4).image.copy()
+    image[16:48, 4:36] = square(index, 60).image[16:48, 4:36]
     return Frame(index, index / 10, image)
 
 
@@ -112,6 +128,50 @@ def test_masks_that_are_carried_follow_the_square_and_copies_do_not():
     assert overlap(carried, 12) > overlap(copied, 12) + 0.2
 
 
+def test_from_both_sides_results_wait_for_the_next_key_frame_and_come_in_order():
+    one = session(Painted(), carrying="bidirectional", interval=4)
+    arrivals = [[result.frame_index for result in one.step(square(n, n))] for n in range(7)]
+    assert arrivals == [[0], [], [], [], [1, 2, 3, 4], [], []]
+    assert [result.frame_index for result in one.finish()] == [5, 6] and one.latency == 3
+    assert list(one.finish()) == []
+
+
+def test_what_appears_is_there_before_the_next_key_frame_if_masks_come_from_both_sides():
+    frames = [floor(0), *(square(n, 60) for n in range(1, 5))]
+    both, one = (watch(session(Painted(), carrying=way, interval=4), frames)[3] for way in ("bidirectional", "flow"))
+    assert overlap(both, 60) > 0.9 and overlap(one, 60) < 0.3
+
+
+def test_both_sides_of_a_cut_are_kept_apart():
+    """A key frame of another scene says nothing, although nobody asked for adaptive key frames."""
+    frames = [square(n, 4 if n < 2 else 60) for n in range(5)]
+    results = watch(session(Painted(), carrying="bidirectional", interval=4), frames)
+    for n in range(5):
+        assert overlap(results[n], 4 if n < 2 else 60) > 0.95
+
+
+@pytest.mark.parametrize("way", ["dff", "accel"])
+def test_features_that_are_carried_follow_the_square(way):
+    results = watch(session(Painted(), carrying=way), [square(n, 3 * n) for n in range(5)])
+    assert reached(results[-1], 12) > 0.95
+
+
+def test_what_appears_is_seen_only_if_features_are_mended():
+    """A square where there was floor: flow cannot explain it, so the frame itself is looked at."""
+    frames = [floor(0), square(1, 4)]
+    mended, carried = (watch(session(Painted(), carrying=way), frames)[1] for way in ("accel", "dff"))
+    assert overlap(mended, 4) > 0.8 and overlap(carried, 4) < 0.3
+
+
+def test_features_move_by_learned_flow_only_if_it_is_one_for_all():
+    for kind, count in (("pixel", 4), ("refined", 4), ("fused", 0), ("query", 0)):
+        made = network(motion=True, flow=kind)
+        calls: list[int] = []
+        made.motion.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        watch(session(made, carrying="dff"), [square(n, n) for n in range(5)])
+        assert len(calls) == count
+
+
 def test_nothing_of_before_is_left_after_a_cut_that_was_seen():
     frames = [square(n, 4) for n in range(3)] + [square(n, 60) for n in range(3, 5)]
     made = Painted()
@@ -135,29 +195,35 @@ def test_optical_flow_points_from_the_frame_to_its_key_frame():
     assert abs(flow[1, 6:10, 8:10].mean().item()) < 1
 
 
-@pytest.mark.parametrize("motion", [False, True])
 @pytest.mark.parametrize("after", [1, 4, 5, 7])
-def test_a_session_goes_on_from_its_state(motion, after):
+@pytest.mark.parametrize(
+    ("motion", "carrying"),
+    [(False, "flow"), (True, "motion"), (True, "bidirectional"), (False, "dff"), (False, "accel")],
+)
+def test_a_session_goes_on_from_its_state(motion, carrying, after):
     made, frames = network(motion=motion), [square(n, 3 * n) for n in range(9)]
 
     def told(results):
         return [(r.frame_index, r.segments, r.label_map().tolist(), r.events) for r in results]
 
-    whole = told(watch(session(made, adaptive=True), frames))
-    first, second = session(made, adaptive=True), session(made, adaptive=True)
-    begun = watch(first, frames[:after])
+    whole = told(watch(session(made, adaptive=True, carrying=carrying), frames))
+    first, second = (session(made, adaptive=True, carrying=carrying) for _ in range(2))
+    begun = [result for frame in frames[:after] for result in first.step(frame)]
     second.load_state_dict(first.state_dict())
     assert told(begun) + told(watch(second, frames[after:])) == whole
     assert [track.track_id for track in second.tracks()]
 
 
-def test_memory_does_not_grow_with_the_video():
-    one = session(Painted())
+@pytest.mark.parametrize("carrying", ["flow", "bidirectional", "dff"])
+def test_memory_does_not_grow_with_the_video(carrying):
+    one = session(Painted(), carrying=carrying)
     sizes = []
     for n in range(60):
         one.step(square(n, n % 30))
-        sizes.append(sum(tensor.numel() for tensor in one.state_dict()["key"]))
-    assert len(set(sizes)) == 1
+        state = one.state_dict()
+        kept = [*state["key"], *state["maps"], *(picture for _, picture in state["waiting"])]
+        sizes.append(sum(tensor.numel() for tensor in kept))
+    assert sizes == 12 * sizes[:5]
 
 
 def test_only_what_is_asked_for_is_shown_under_its_name():

@@ -3,34 +3,12 @@
 import pytest
 import torch
 
-from maskstream.mask2former.contrastive import contrastive_loss
 from maskstream.mask2former.criterion import SetCriterion
 from maskstream.mask2former.prediction import ClipPrediction, ClipTargets
 from maskstream.systems.tubelink.association import Association
 from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion, auxiliary_loss
 
 COSINES = torch.tensor([[0.8, 0.3, -0.2, 0.6, 0.05], [0.1, 0.9, 0.2, 0.4, 0.35]])
-
-
-def test_golden_value_of_the_contrastive_loss():
-    similarity = torch.tensor([[2.0, 0, -1], [0.5, 1, 0]])
-    same = torch.tensor([[True, False, False], [False, False, False]])
-    assert 0.25 * contrastive_loss(similarity, same).item() == pytest.approx(0.0424615, abs=1e-7)
-
-
-def test_the_contrastive_loss_is_the_sum_over_all_pairs_of_positives_and_negatives():
-    generator = torch.Generator().manual_seed(0)
-    similarity = torch.randn(5, 7, generator=generator)
-    same = torch.rand(5, 7, generator=generator) < 0.3
-    rows = []
-    for s, p in zip(similarity, same, strict=True):
-        if p.any():
-            rows.append(torch.log1p(sum((n - q).exp() for q in s[p] for n in s[~p])))
-    assert torch.allclose(contrastive_loss(similarity, same), torch.stack(rows).mean(), atol=1e-6)
-
-
-def test_without_negatives_there_is_nothing_to_tell_apart():
-    assert contrastive_loss(torch.tensor([[3.0]]), torch.tensor([[True]])).item() == 0
 
 
 @pytest.mark.parametrize(

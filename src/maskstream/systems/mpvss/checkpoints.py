@@ -20,7 +20,7 @@ from maskstream.types import InputError
 from maskstream.weight_files import check_fits, read_state, some
 
 from .motion import Motion, MotionConfig
-from .network import motion_config
+from .network import PART, motion_config, read_motion
 
 if TYPE_CHECKING:
     from transformers import Mask2FormerForUniversalSegmentation
@@ -84,6 +84,33 @@ def read_flownet(file: Path, motion: Motion) -> None:
         motion.encoder.load_state_dict(_fitting(found, motion.encoder, begin))
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
+
+
+def take_flow(path: Path, motion: Motion) -> None:
+    """Put what has learned flow into a motion module, which is then to be trained: its encoder, and where there is
+    nothing but pixel flow, what expands it, too.
+
+    Args:
+        path: a folder that training of flow wrote; or a file for `read_flownet`, of which the encoder alone is taken,
+            because flow has another unit there.
+        motion: is changed, or all is as before if an error is raised.
+
+    Raises:
+        InputError: there is nothing of the kind, it is damaged, or of other sizes.
+    """
+    if not path.is_dir():
+        read_flownet(path, motion)
+        return
+    found = read_motion(path)
+    if found is None:
+        raise InputError(f"{path} has no {PART}.json: give a folder that training of flow wrote (flow-tiny), or a file")
+    whole = motion.config.flow == found.config.flow == "pixel"
+    taken, given = (motion, found) if whole else (motion.encoder, found.encoder)
+    try:
+        check_fits(given.state_dict(), {n: t.shape for n, t in taken.state_dict().items()}, what="the motion module")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    taken.load_state_dict(given.state_dict())
 
 
 def _config(core: Mask2FormerForUniversalSegmentation, rest: Mapping[str, Tensor]) -> MotionConfig:

@@ -209,6 +209,11 @@ class MotionDecoder(nn.Module):
             nn.init.constant_(self.fuse_layer.conv.bias, 0.0 if config.consistent else 1.0)
 
     @property
+    def shared(self) -> bool:
+        """Whether all queries have one flow."""
+        return self.config.flow in ("pixel", "refined")
+
+    @property
     def _looks(self) -> bool:
         """Whether queries and maps look at each other."""
         return self.config.flow != "pixel"
@@ -240,8 +245,8 @@ class MotionDecoder(nn.Module):
         """
         config = self.config
         queries_bqc, pyramid = self._refined(maps, queries_bqc) if self._looks else (queries_bqc, list(maps))
-        pixel_b2hw = None if config.flow == "query" else self._expanded(pyramid)
-        if config.flow in ("pixel", "refined"):
+        pixel_b2hw = None if config.flow == "query" else self.expanded(pyramid)[-1]
+        if self.shared:
             assert pixel_b2hw is not None
             return pixel_b2hw[:, None]
         query_bq2hw = self._query_flow(maps[0], queries_bqc)
@@ -277,17 +282,25 @@ class MotionDecoder(nn.Module):
             pyramid[-1 - level] = state.transpose(1, 2).unflatten(2, size_hw)
         return queries_bqc, pyramid
 
-    def _expanded(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """Pixel flow ``[B, 2, H/8, W/8]``: the expanding part of FlowNetS (§3.4)."""
+    def expanded(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """Pixel flow: the expanding part of FlowNetS (§3.4).
+
+        Args:
+            pyramid: of the encoder, the last maps perhaps refined.
+
+        Returns:
+            Five of ``float[B, 2, h, w]``, at strides 128, 64, 32, 16 and 8; the last is the answer, and those before
+            are what it is made from, in the same pixels.
+        """
         features = pyramid[-1]
-        flow: Tensor = self.predict_flow6(features)
+        flows: list[Tensor] = [self.predict_flow6(features)]
         for number, skip in zip((5, 4, 3, 2), pyramid[-2::-1], strict=True):
             size_hw = skip.shape[2:]
             larger = F.leaky_relu(self.get_submodule(f"deconv{number}")(features, size_hw), _NEGATIVE)
-            larger_flow = self.get_submodule(f"upsample_flow{number}")(flow, size_hw)
+            larger_flow = self.get_submodule(f"upsample_flow{number}")(flows[-1], size_hw)
             features = torch.cat([skip, larger, larger_flow], 1)
-            flow = self.get_submodule("predict_flow" if number == 2 else f"predict_flow{number}")(features)
-        return flow
+            flows.append(self.get_submodule("predict_flow" if number == 2 else f"predict_flow{number}")(features))
+        return flows
 
     def _query_flow(self, finest_bchw: Tensor, queries_bqc: Tensor) -> Tensor:
         """``[B, Q, 2, H/8, W/8]``: products of a vector of each query with the motion map (§3.5)."""

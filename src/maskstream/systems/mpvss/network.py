@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskstream.mask2former.checkpoints import save_core
-from maskstream.mask2former.network import ClipMask2Former
+from maskstream.mask2former.network import ClipFeatures, ClipMask2Former
 from maskstream.mask2former.parts import fill, read_settings, write_part
 
 from .motion import Motion, MotionConfig
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 PART = "mpvss"
 """What files are called that hold the motion module."""
+
+Maps: TypeAlias = tuple[Tensor, ...]
+"""Features of a backbone, the finest first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +72,26 @@ class MpvssNetwork(nn.Module):
             pixels_b3hw: ``float[B, 3, H, W]``, normalised and padded.
             picture_b3hw: see `KeyFrame`.
         """
-        (found,) = self.core.decode(self.core.features(pixels_b3hw[:, None]))
+        return self.answered(self.maps(pixels_b3hw), picture_b3hw)
+
+    def maps(self, pixels_b3hw: Tensor) -> Maps:
+        """What the backbone makes of pictures: four of ``float[B, C, h, w]``, at strides 4, 8, 16 and 32.
+
+        Args:
+            pixels_b3hw: ``float[B, 3, H, W]``, normalised and padded.
+        """
+        return tuple(self.core.network.model.pixel_level_module.encoder(pixels_b3hw).feature_maps)
+
+    def answered(self, maps: Maps, picture_b3hw: Tensor) -> KeyFrame:
+        """What queries find in maps of `maps`, whether those were seen or carried.
+
+        Args:
+            maps: of the frames.
+            picture_b3hw: see `KeyFrame`.
+        """
+        decoded = self.core.network.model.pixel_level_module.decoder(maps)
+        levels = tuple(level[:, None] for level in decoded.multi_scale_features)
+        (found,) = self.core.decode(ClipFeatures(levels, decoded.mask_features[:, None]))
         queries_bqc = self.core.network.model.transformer_module.decoder.layernorm(found.queries_bqc)
         return KeyFrame(found.classes_bqc, found.masks_bqthw[:, :, 0], queries_bqc, picture_b3hw)
 
@@ -82,6 +105,36 @@ class MpvssNetwork(nn.Module):
         assert self.motion is not None
         flow_bq2hw = self.motion(picture_b3hw, key.picture_b3hw, key.queries_bqc)
         return warp(key.masks_bqhw, flow_bq2hw, consistent=self.motion.config.consistent)
+
+    @property
+    def shares_flow(self) -> bool:
+        """Whether there is a motion module, and its flow is one for all queries: maps can be carried by it."""
+        return self.motion is not None and self.motion.decoder.shared
+
+    def shared_flow(self, key: KeyFrame, picture_b3hw: Tensor) -> Tensor:
+        """``float[B, 1, 2, h, w]``, the flow to key frames of a motion module that `shares_flow`."""
+        assert self.motion is not None and self.shares_flow
+        flow_b12hw: Tensor = self.motion(picture_b3hw, key.picture_b3hw, key.queries_bqc)
+        return flow_b12hw
+
+    def corrected(self, carried: Maps, unlike_b1hw: Tensor, pixels_b3hw: Tensor) -> Maps:
+        """Maps that were carried, mended with what the backbone makes of the frame itself at half the size.
+
+        Accel (Jain et al., CVPR 2019) has an update branch, too: a smaller network, fused by a learned convolution.
+        Here it is the same backbone on a quarter of the pixels, and it counts where flow fails; nothing is trained.
+
+        Args:
+            carried: maps of key frames, moved by flow.
+            unlike_b1hw: ``float[B, 1, h, w]``, 0 where flow explains the frame … 1 where it does not.
+            pixels_b3hw: the frames, normalised and padded.
+        """
+        seen = self.maps(F.interpolate(pixels_b3hw, scale_factor=0.5, mode="bilinear", align_corners=False))
+        mended = []
+        for moved, own in zip(carried, seen, strict=True):
+            size_hw = (moved.shape[2], moved.shape[3])
+            share = F.adaptive_avg_pool2d(unlike_b1hw, size_hw)
+            mended.append(moved.lerp(F.interpolate(own, size_hw, mode="bilinear", align_corners=False), share))
+        return tuple(mended)
 
 
 def motion_config(core: Mask2FormerForUniversalSegmentation, **sizes: object) -> MotionConfig:
@@ -105,7 +158,18 @@ def save_mpvss(network: MpvssNetwork, folder: Path, *, short_side: int) -> None:
     """
     assert network.motion is not None
     save_core(network.core.network, folder, short_side=short_side)
-    write_part(folder, PART, network.motion.config, network.motion)
+    save_motion(network.motion, folder)
+
+
+def save_motion(motion: Motion, folder: Path) -> None:
+    """Write a motion module by itself.
+
+    Args:
+        motion: of any kind.
+        folder: is made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_part(folder, PART, motion.config, motion)
 
 
 def read_motion(folder: Path) -> Motion | None:

@@ -15,20 +15,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskstream.mask2former.checkpoints import KINDS, save_core
 from maskstream.mask2former.decoder import Level, Stage, attend, decode
 from maskstream.mask2former.network import ClipFeatures, pixel_features
+from maskstream.mask2former.parts import fill, read_settings, write_part
 from maskstream.mask2former.positions import clip_angles, position_codes
+from maskstream.pretrained import folder_of_kind, load_pretrained
+from maskstream.types import InputError
 
 from .prompts import PromptMap, Tokens
+from .text import TextEncoder, load_text, save_text
 
 if TYPE_CHECKING:
     from transformers import Mask2FormerForUniversalSegmentation
+
+PART = "univs"
+"""What files are called that hold what is added."""
+
+TEXT = "text"
+"""The folder of a text tower, within that of a network."""
 
 TIME_SPAN = 128
 """So many frames are a full turn of the code of time."""
@@ -49,12 +61,16 @@ class UniVSConfig:
         text_to_image: whether texts look at the picture before they are prompts.
         fixed_time: whether time is counted within a clip, and not in frames of the video ("FixedT").
         separation: as it was trained, where prompts are no sentences.
+        frames: of the clips that it is meant for.
+        proca: whether queries of prompts look at their tokens; without, that they begin with their mean is all.
     """
 
     text_dim: int = 640
     text_to_image: bool = True
     fixed_time: bool = False
     separation: Separation = "sep"
+    frames: int = 5
+    proca: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -353,7 +369,7 @@ class UniVSNetwork(nn.Module):
         """Layer i of ProCA, for queries and codes of all kinds, ``[T, Q, C]``."""
 
         def looked(i: int, content_tqc: Tensor, code_tqc: Tensor) -> tuple[Tensor, Tensor]:
-            if prompts is None or not len(prompts):
+            if prompts is None or not len(prompts) or not self.config.proca:
                 return content_tqc, code_tqc
             found_ptc = self.prompting.proca[i](
                 content_tqc[:, learnable:].transpose(0, 1),
@@ -406,6 +422,41 @@ def unseen_queries(
     if separation == "sep-blocked":
         unseen_xx = unseen_xx | (is_prompt_x[:, None] & is_prompt_x & (object_x[:, None] != object_x))
     return unseen_xx
+
+
+def save_univs(network: UniVSNetwork, text: TextEncoder | None, folder: Path, *, short_side: int) -> None:
+    """Write a network: the core as `transformers` takes it, and beside it what UniVS adds.
+
+    Args:
+        network: to write.
+        text: its tower, if it has one.
+        folder: is made.
+        short_side: of pictures that it is meant for.
+    """
+    save_core(network.core, folder, short_side=short_side)
+    write_part(folder, PART, network.config, network.prompting)
+    if text is not None:
+        save_text(text, folder / TEXT)
+
+
+def read_univs(folder: Path) -> tuple[UniVSNetwork, TextEncoder | None]:
+    """What `save_univs` wrote, for inference, in float32 on the CPU; None: there is no text tower.
+
+    Raises:
+        InputError: there is no such network, or it is damaged or of another kind.
+    """
+    from transformers import Mask2FormerForUniversalSegmentation
+
+    from maskstream.mask2former import stdc  # noqa: F401  # makes itself known to `transformers`
+
+    folder, _ = folder_of_kind(str(folder), KINDS, usual="one that training wrote")
+    config = read_settings(folder, PART, UniVSConfig)
+    if config is None:
+        raise InputError(f"{folder} is a Mask2Former without prompts: train a UniVS from it, or give a folder of one")
+    network = UniVSNetwork(load_pretrained(Mask2FormerForUniversalSegmentation, folder), config)
+    fill(network.prompting, folder, PART)
+    text = load_text(str(folder / TEXT)) if (folder / TEXT).is_dir() else None
+    return network.eval().requires_grad_(False), text
 
 
 def _answers(stage: Stage) -> Answers:

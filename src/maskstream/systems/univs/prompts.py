@@ -77,14 +77,17 @@ def mask_tokens(
             are masks, too.
         count: R. Where there are fewer places they are repeated.
         choose: which ones where there are more.
-        extremes: whether the first four are the places that lie furthest left, up, right and down, as in training.
+        extremes: whether the first four are the places that lie furthest left, up, right and down, as in training;
+            where there are as many as are wanted.
     """
     masks_nhw = masks_nhw.to(where.content_chw)
     small_nhw = F.interpolate(masks_nhw[:, None], where.content_chw.shape[1:], mode="nearest")[:, 0]
     least = min(0.5, float(small_nhw.max())) if small_nhw.numel() else 0.5
     inside_nhw = (small_nhw >= least) & (small_nhw > 0)
     there_n = (masks_nhw > 0.5).flatten(1).any(1)
-    return _picked(where, inside_nhw, there_n, masks_nhw, count, choose=choose, extremes=extremes)
+    return _picked(
+        where, inside_nhw, there_n, count, middle=lambda n: _middle(masks_nhw[n]), choose=choose, extremes=extremes
+    )
 
 
 def box_tokens(where: PromptMap, boxes_n4: Tensor, count: int, *, choose: Choose = evenly) -> Tokens:
@@ -104,7 +107,8 @@ def box_tokens(where: PromptMap, boxes_n4: Tensor, count: int, *, choose: Choose
     in_columns_nw = (columns_w > (left * width).floor()) & (columns_w <= (right * width).ceil())
     inside_nhw = in_rows_nh[:, :, None] & in_columns_nw[:, None]
     there_n = ((right > left) & (bottom > top)).flatten()
-    return _picked(where, inside_nhw, there_n, inside_nhw.to(where.content_chw), count, choose=choose)
+    middles_n2 = ((boxes_n4[:, :2] + boxes_n4[:, 2:]) / 2).clamp(0, 1)
+    return _picked(where, inside_nhw, there_n, count, middle=lambda n: middles_n2[n], choose=choose)
 
 
 def point_tokens(where: PromptMap, points_n2: Tensor, count: int) -> Tokens:
@@ -132,25 +136,27 @@ def _picked(
     where: PromptMap,
     inside_nhw: Tensor,
     there_n: Tensor,
-    weights_nhw: Tensor,
     count: int,
     *,
+    middle: Callable[[int], Tensor],
     choose: Choose,
     extremes: bool = False,
 ) -> Tokens:
     """Content and code of R places of each prompt; of what has no place of this stride, of its middle."""
     inside_nk = inside_nhw.flatten(1)
     places_n = inside_nk.sum(1)
-    ranks_nr = (
-        torch.stack([_ranks(n, count, choose) for n in places_n.tolist()]) if len(places_n) else places_n[:, None]
-    )
+    ranks_nr = torch.zeros((len(places_n), count), dtype=torch.int64)
+    for ranks_r, places in zip(ranks_nr, places_n.tolist(), strict=True):
+        ranks_r[:] = _ranks(places, count, choose)
     # The place with a rank is where so many places are counted.
     chosen_nr = torch.searchsorted(inside_nk.cumsum(1), ranks_nr.to(places_n) + 1).clamp(max=inside_nk.shape[1] - 1)
     if extremes:
-        chosen_nr = torch.cat([_ends(inside_nhw), chosen_nr[:, 4:]], 1)[:, :count]
+        with_ends_nr = torch.cat([_ends(inside_nhw), chosen_nr[:, 4:]], 1)[:, :count]
+        chosen_nr = torch.where((places_n >= count)[:, None], with_ends_nr, chosen_nr)  # otherwise all are there
     content_nrc, code_nrc = (x_chw.flatten(1).T[chosen_nr] for x_chw in (where.content_chw, where.code_chw))
     if bool((lost_n := there_n & (places_n == 0)).any()):
-        found = point_tokens(where, torch.stack([_middle(weights_hw) for weights_hw in weights_nhw[lost_n]]), count)
+        middles_n2 = torch.stack([middle(n) for n in lost_n.nonzero()[:, 0].tolist()])
+        found = point_tokens(where, middles_n2, count)
         content_nrc[lost_n], code_nrc[lost_n] = found.content_nrc, found.code_nrc
     there_n11 = there_n[:, None, None]
     return Tokens(content_nrc * there_n11, code_nrc * there_n11)
