@@ -27,7 +27,6 @@ Tables go to the terminal and to benchmarks/results/mpvss.md; those of ``--speed
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -40,7 +39,6 @@ from statistics import median
 import cv2
 import numpy as np
 import torch
-from scipy import stats
 
 from mask2former import swin_tiny
 from maskstream.mask2former import use_fast_attention
@@ -56,9 +54,8 @@ from maskstream.systems.mpvss.cost import cost
 from maskstream.systems.mpvss.keys import KeyPolicy
 from maskstream.systems.mpvss.network import motion_config
 from maskstream.systems.mpvss.session import Carrying
-from maskstream.training.recipe import load_recipe
-from maskstream.training.run import run_recipe
 from maskstream.types import Frame, FrameAnnotation, Task
+from study import Journal, Scores, gaps, judged, trained, with_interval
 
 SEED = 3_000_017
 """Of the first video; neither training nor its validation has it."""
@@ -124,8 +121,6 @@ WAYS = (
 ADAPTIVE = (COPIES, OPTICAL, MPVSS)
 CAP = 2
 """Intervals from one adaptive key frame to the next at most."""
-
-Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -196,47 +191,6 @@ def measure(weights: str, way: Way, keys: KeySettings, videos: Sequence[Film]) -
     }
 
 
-def trained(runs: Path, name: str, seed: int, steps: int, core: str, flow: str | None) -> Path:
-    """The weights of a variant; trained now if they are not there."""
-    folder = runs / f"{name}-{steps}-{seed}"
-    settings = (
-        f"train.steps={steps}",
-        f"train.seed={seed}",
-        "train.ema=0.99",  # runs are short
-        f"model.init={core}",
-        f"model.flow_encoder={flow or 'null'}",
-        "validate.videos=0",
-        *TRAINED[name],
-    )
-    began = time.perf_counter()
-    if run_recipe(load_recipe("mpvss-tiny", settings), folder, cpu=True).stopped_by:
-        raise SystemExit(f"{folder} is not complete: the same command goes on")
-    print(f"{name}, seed {seed}: trained ({time.perf_counter() - began:.0f} s)", flush=True)
-    return folder / "weights"
-
-
-class Journal:
-    """Scores that were measured before, and those that are measured now.
-
-    Args:
-        path: of a file of JSON lines.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self._known: dict[str, Scores] = {one["key"]: one["scores"] for one in map(json.loads, lines)}
-
-    def scores(self, key: object, measured: Callable[[], Scores]) -> Scores:
-        """Of a measurement."""
-        name = repr(key)
-        if name not in self._known:
-            self._known[name] = measured()
-            with self._path.open("a") as file:
-                file.write(json.dumps({"key": name, "scores": self._known[name]}) + "\n")
-        return self._known[name]
-
-
 Found = dict[tuple[Way, int, bool], list[Scores]]
 """By way, interval, and whether key frames are adaptive: the scores of each seed."""
 
@@ -244,7 +198,17 @@ Found = dict[tuple[Way, int, bool], list[Scores]]
 def everything(options: argparse.Namespace) -> Found:
     """Train and measure what is not there yet."""
     videos = films(options.videos, options.level)
-    weights = cache(lambda name, seed: trained(options.runs, name, seed, options.steps, options.core, options.flow))
+
+    @cache
+    def weights(name: str, seed: int) -> Path:
+        settings = (
+            "train.ema=0.99",  # runs are short
+            f"model.init={options.core}",
+            f"model.flow_encoder={options.flow or 'null'}",
+            *TRAINED[name],
+        )
+        return trained("mpvss-tiny", settings, options.runs, name=name, seed=seed, steps=options.steps)
+
     journal, found = Journal(options.runs / "scores.jsonl"), Found()
     for fixed in (True, False):
         for interval in INTERVALS:
@@ -268,32 +232,6 @@ def everything(options: argparse.Namespace) -> Found:
                     told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
                     print(f"{way.label} | {interval}{'' if fixed else ' adaptive'} | {told}", flush=True)
     return found
-
-
-def with_interval(values: Sequence[float], scale: float = 100) -> str:
-    """Mean ± half of the 95 % interval, in percent."""
-    mean = scale * np.mean(values)
-    if len(values) < 2:
-        return f"{mean:.1f}"
-    half = scale * stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{mean:.1f} ± {half:.1f}"
-
-
-def gaps(first: Sequence[Scores], second: Sequence[Scores], metric: str) -> list[float]:
-    """Second minus first, by seed; what has no seeds is the same for all."""
-    count = max(len(first), len(second))
-    one, two = (values if len(values) == count else [*values] * count for values in (first, second))
-    return [b[metric] - a[metric] for a, b in zip(one, two, strict=True)]
-
-
-def judged(differences: Sequence[float], published: float) -> str:
-    """Whether differences of seeds go the way of the paper's."""
-    gap = float(np.mean(differences))
-    if len(differences) < 2:
-        return "one seed: not judged"
-    if abs(gap) <= 2 * float(np.std(differences, ddof=1)):
-        return "within noise"
-    return "as in the paper" if (gap > 0) == (published > 0) else "the other way round"
 
 
 def quality_table(found: Found) -> list[str]:

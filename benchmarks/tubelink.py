@@ -15,7 +15,6 @@ Tables go to the terminal and to benchmarks/results/tubelink.md.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,17 +25,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 from maskstream.metrics import Accumulator, SegmentationTrackingQuality, VideoInstanceAP, VideoPanopticQuality
 from maskstream.synthetic.scene import WORLD
 from maskstream.synthetic.videos import synthetic_videos
 from maskstream.synthetic.world import LEVELS, Level
 from maskstream.systems.tubelink import TubeLinkSettings, load_tubelink
-from maskstream.training.recipe import load_recipe
-from maskstream.training.run import run_recipe
 from maskstream.training.tubelink import WINDOWS
 from maskstream.types import Frame, FrameAnnotation, Task
+from study import Journal, Scores, gaps, judged, trained, with_interval
 
 SEED = 3_000_017
 """Of the first video; neither training nor its validation has it."""
@@ -149,7 +146,7 @@ def videos(count: int, level: Level) -> list[tuple[str, list[Frame], list[FrameA
     return found
 
 
-def measure(weights: Path, one: Row, count: int, level: Level) -> dict[str, float]:
+def measure(weights: Path, one: Row, count: int, level: Level) -> Scores:
     """Fractions by metric, and ``ms`` a frame."""
     settings = TubeLinkSettings(**{"min_score": MIN_SCORE, **dict(one.settings)})  # type: ignore[arg-type]
     system = load_tubelink(str(weights), settings=settings)
@@ -174,71 +171,37 @@ def measure(weights: Path, one: Row, count: int, level: Level) -> dict[str, floa
     return {**scores, "ms": 1000 * seconds / (count * FRAMES)}
 
 
-def trained(runs: Path, name: str, seed: int, steps: int, core: str) -> Path:
-    """The weights of a variant; trained now if they are not there."""
-    folder = runs / f"{name.replace(' ', '-').replace(',', '')}-{steps}-{seed}"
-    settings = (
-        f"train.steps={steps}",
-        f"train.seed={seed}",
-        "train.ema=0.98",  # runs are short
-        f"model.init={core}",
-        "validate.videos=0",
-        *TRAINED[name],
-    )
-    began = time.perf_counter()
-    if run_recipe(load_recipe("tubelink-tiny", settings), folder, cpu=True).stopped_by:
-        raise SystemExit(f"{folder} is not complete: the same command goes on")
-    print(f"{name}, seed {seed}: trained ({time.perf_counter() - began:.0f} s)", flush=True)
-    return folder / "weights"
-
-
 def scores_of(
     options: argparse.Namespace, weights: Callable[[str, int], Path]
-) -> Iterator[tuple[str, Row, list[dict[str, float]]]]:
+) -> Iterator[tuple[str, Row, list[Scores]]]:
     """Table, row, and the scores of each seed."""
-    journal = options.runs / "scores.jsonl"
-    known: dict[str, dict[str, float]] = {}
-    if journal.exists():
-        known = {one["key"]: one["scores"] for one in map(json.loads, journal.read_text().splitlines())}
+    journal = Journal(options.runs / "scores.jsonl")
     for table, rows in TABLES.items():
         for one in rows:
             if options.only and one.trained not in options.only:
                 continue
             found = []
             for seed in range(options.seeds):
-                key = repr(
-                    (one.trained, one.settings, one.task.value, seed, options.steps, options.videos, options.level)
-                )
-                if key not in known:
-                    known[key] = measure(weights(one.trained, seed), one, options.videos, options.level)
-                    with journal.open("a") as file:
-                        file.write(json.dumps({"key": key, "scores": known[key]}) + "\n")
-                found.append(known[key])
+
+                def measured(one: Row = one, seed: int = seed) -> Scores:
+                    return measure(weights(one.trained, seed), one, options.videos, options.level)
+
+                key = (one.trained, one.settings, one.task.value, seed, options.steps, options.videos, options.level)
+                found.append(journal.scores(key, measured))
             yield table, one, found
 
 
-def interval(values: Sequence[float]) -> str:
-    """Mean ± half of the 95 % interval, in percent."""
-    mean = 100 * np.mean(values)
-    if len(values) < 2:
-        return f"{mean:.1f}"
-    half = 100 * stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{mean:.1f} ± {half:.1f}"
-
-
-def verdict(rows: Sequence[tuple[Row, list[dict[str, float]]]], metric: str) -> list[str]:
+def verdict(rows: Sequence[tuple[Row, list[Scores]]], metric: str) -> list[str]:
     """Of every two rows of a table, whether they are ordered as in the paper."""
     lines = []
     for n, (first, ours) in enumerate(rows):
         for second, theirs in rows[n + 1 :]:
-            if first.paper is None or second.paper is None or len(ours) < 2:
+            if first.paper is None or second.paper is None:
                 continue
-            gaps = [100 * (b[metric] - a[metric]) for a, b in zip(ours, theirs, strict=True)]
-            gap, spread = float(np.mean(gaps)), float(np.std(gaps, ddof=1))
-            agrees = (gap > 0) == (second.paper > first.paper)
-            said = "within noise" if abs(gap) <= 2 * spread else "as in the paper" if agrees else "the other way round"
+            difference, published = gaps(ours, theirs, metric), second.paper - first.paper
             lines.append(
-                f"{second.label} − {first.label}: {gap:+.1f} (paper {second.paper - first.paper:+.1f}), {said}"
+                f"{second.label} − {first.label}: {100 * np.mean(difference):+.1f} (paper {published:+.1f}), "
+                f"{judged(difference, published)}"
             )
     return lines
 
@@ -257,8 +220,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     options.runs.mkdir(parents=True, exist_ok=True)
-    weights = cache(lambda name, seed: trained(options.runs, name, seed, options.steps, options.core))
-    tables: dict[str, list[tuple[Row, list[dict[str, float]]]]] = {}
+
+    @cache
+    def weights(name: str, seed: int) -> Path:
+        settings = ("train.ema=0.98", f"model.init={options.core}", *TRAINED[name])  # runs are short
+        return trained("tubelink-tiny", settings, options.runs, name=name, seed=seed, steps=options.steps)
+
+    tables: dict[str, list[tuple[Row, list[Scores]]]] = {}
     for table, one, scores in scores_of(options, weights):
         tables.setdefault(table, []).append((one, scores))
         print(f"{table} | {one.label} | " + ", ".join(f"{k} {np.mean([s[k] for s in scores]):.3f}" for k in scores[0]))
@@ -274,7 +242,7 @@ def main() -> None:
         metrics = [name for name in rows[0][1][0] if name != "ms"]
         lines += [f"## {table}", "", f"| | {' | '.join(metrics)} | paper | ms |", "|---" * (len(metrics) + 3) + "|"]
         for one, scores in rows:
-            cells = [interval([score[name] for score in scores]) for name in metrics]
+            cells = [with_interval([score[name] for score in scores]) for name in metrics]
             paper = "" if one.paper is None else f"{one.paper:.1f}"
             ms = f"{np.median([score['ms'] for score in scores]):.0f}"
             lines.append(f"| {one.label} | {' | '.join(cells)} | {paper} | {ms} |")

@@ -19,7 +19,6 @@ Tables go to the terminal and to benchmarks/results/univs.md.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from maskstream.metrics import Accumulator, SemanticQuality, VideoInstanceAP, VideoPanopticQuality, boundary_f
@@ -41,8 +39,6 @@ from maskstream.synthetic.videos import synthetic_videos
 from maskstream.synthetic.world import LEVELS, Level
 from maskstream.systems.deva import Deva
 from maskstream.systems.univs import UniVS, UniVSSettings, load_univs
-from maskstream.training.recipe import load_recipe
-from maskstream.training.run import run_recipe
 from maskstream.types import (
     Expression,
     Frame,
@@ -54,6 +50,7 @@ from maskstream.types import (
     TextPrompt,
     VideoSegmenter,
 )
+from study import Journal, Scores, trained, with_interval
 
 SEED = 4_000_037
 """Of the first video; neither training nor its validation has it."""
@@ -308,34 +305,14 @@ def measure(weights: Path | None, one: Row, task: Task, count: Sequence[Known]) 
     return {**found, "ms": 1000 * (time.perf_counter() - began) / frames}
 
 
-def trained(runs: Path, name: str, seed: int, steps: int, core: str) -> Path:
-    """The weights of a variant; trained now if they are not there."""
-    folder = runs / f"{name.replace(' ', '-')}-{steps}-{seed}"
-    settings = (
-        f"train.steps={steps}",
-        f"train.seed={seed}",
-        f"train.ema={0.98 if steps < 1000 else 0.995}",
-        f"model.init={core}",
-        "validate.videos=0",
-        *TRAINED[name],
-    )
-    began = time.perf_counter()
-    if run_recipe(load_recipe("univs-tiny", settings), folder, cpu=True).stopped_by:
-        raise SystemExit(f"{folder} is not complete: the same command goes on")
-    print(f"{name}, seed {seed}: trained ({time.perf_counter() - began:.0f} s)", flush=True)
-    return folder / "weights"
-
-
-Cell: TypeAlias = dict[Task, list[dict[str, float]]]
+Cell: TypeAlias = dict[Task, list[Scores]]
 """Scores of each seed, by task."""
 
 
 def scores_of(options: argparse.Namespace, weights: Callable[[str, int], Path]) -> Iterator[tuple[str, Row, Cell]]:
     """Table, row, and scores."""
-    journal = options.runs / "scores.jsonl"
-    known: dict[str, dict[str, float]] = {}
-    if journal.exists():
-        known = {one["key"]: one["scores"] for one in map(json.loads, journal.read_text().splitlines())}
+    journal = Journal(options.runs / "scores.jsonl")
+    place = (options.videos, options.level, options.frames)
     for table, rows in TABLES.items():
         for one in rows:
             if options.only and one.trained and one.trained not in options.only:
@@ -346,25 +323,15 @@ def scores_of(options: argparse.Namespace, weights: Callable[[str, int], Path]) 
                     continue
                 for seed in range(options.seeds if one.trained else 1):
                     made = (one.trained, seed, str(options.weights or options.steps)) if one.trained else ()
-                    place = (options.videos, options.level, options.frames)
-                    key = repr((made, one.how, one.settings, task.value, *place))
-                    if key not in known:
+
+                    def measured(one: Row = one, task: Task = task, seed: int = seed) -> Scores:
                         network = weights(one.trained, seed) if one.trained else None
-                        known[key] = measure(network, one, task, videos(*place))
-                        with journal.open("a") as file:
-                            file.write(json.dumps({"key": key, "scores": known[key]}) + "\n")
-                    cell.setdefault(task, []).append(known[key])
+                        return measure(network, one, task, videos(*place))
+
+                    key = (made, one.how, one.settings, task.value, *place)
+                    cell.setdefault(task, []).append(journal.scores(key, measured))
             if cell:
                 yield table, one, cell
-
-
-def interval(values: Sequence[float]) -> str:
-    """Mean ± half of the 95 % interval, in percent."""
-    mean = 100 * np.mean(values)
-    if len(values) < 2:
-        return f"{mean:.1f}"
-    half = 100 * stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{mean:.1f} ± {half:.1f}"
 
 
 def lines_of(table: str, rows: Sequence[tuple[Row, Cell]]) -> list[str]:
@@ -376,7 +343,7 @@ def lines_of(table: str, rows: Sequence[tuple[Row, Cell]]) -> list[str]:
     head = [f"{task.value}, {names[task]}" for task in tasks]
     found = [f"## {table}", "", f"| | {' | '.join(head)} | paper | ms |", "|---" * (len(tasks) + 3) + "|"]
     for one, cell in rows:
-        cells = [interval([score[names[t]] for score in cell[t]]) if t in cell else "" for t in tasks]
+        cells = [with_interval([score[names[t]] for score in cell[t]]) if t in cell else "" for t in tasks]
         paper = "" if one.paper is None else f"{one.paper:.1f} ({one.tasks[0].value})"
         ms = np.median([score["ms"] for scores in cell.values() for score in scores])
         found.append(f"| {one.label} | {' | '.join(cells)} | {paper} | {ms:.0f} |")
@@ -407,7 +374,9 @@ def main() -> None:
     def weights(name: str, seed: int) -> Path:
         if options.weights is not None:
             return Path(options.weights)
-        return trained(options.runs, name, seed, options.steps, options.core)
+        ema = 0.98 if options.steps < 1000 else 0.995
+        settings = (f"train.ema={ema}", f"model.init={options.core}", *TRAINED[name])
+        return trained("univs-tiny", settings, options.runs, name=name, seed=seed, steps=options.steps)
 
     tables: dict[str, list[tuple[Row, Cell]]] = {}
     for table, one, cell in scores_of(options, weights):
