@@ -34,6 +34,20 @@ def test_masks_are_followed_and_the_weights_noted(call, clip, tmp_path, task):
     assert others == {"prompter"}  # which is in the package; what finds objects has none
 
 
+def test_a_network_that_advises_optical_flow_is_noted_too(call, clip, tmp_path):
+    folder, output = tmp_path / "checkpoint", tmp_path / "out"
+    save_pretrained(hashed_network(TINY), folder)
+    done = call(*command(clip, f"flow+{folder}", output))
+    assert done.returncode == 0, done.stderr
+    assert len(list((output / "masks").iterdir())) == 30
+    weights = json.loads((output / "run.json").read_text())["weights"]
+    assert weights["propagator/model.safetensors"] == sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    refused = call(*command(clip, "flow+nothing", tmp_path / "other"))
+    assert refused.returncode != 0
+    assert "unknown propagator 'nothing'; known: flow, " in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_it_runs_as_published_when_asked_to(call, clip, tmp_path):
     folder, output = tmp_path / "checkpoint", tmp_path / "out"
     save_pretrained(hashed_network(TINY), folder)

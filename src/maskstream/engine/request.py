@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maskstream._version import __version__
-from maskstream.shipped import CONFIG, WEIGHTLESS, WEIGHTS, Kind, weights_of
+from maskstream.shipped import ADVISED, CONFIG, WEIGHTLESS, WEIGHTS, Kind, weights_of
 from maskstream.types import InputError
 
 _END = 1 << 20
@@ -36,7 +36,8 @@ def weight_digests(names: Mapping[Kind, str]) -> dict[str, str]:
         InputError: a file cannot be read.
     """
     digests: dict[str, str] = {}
-    for kind, name in names.items():
+    for kind, given in names.items():
+        name = given.removeprefix(ADVISED) if kind == "propagator" else given
         if name in WEIGHTLESS[kind]:
             continue
         from maskstream.pretrained import is_pretrained, parts_of, pretrained_folder, weight_files
