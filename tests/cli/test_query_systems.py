@@ -70,6 +70,7 @@ def test_key_frames_are_carried(call, clip, weights, tmp_path):
     assert [line["frame"] for line in journal_lines(tmp_path / "out")] == list(range(7))
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["options"]["task"] == "vss" and run["options"]["key_every"] == 3
+    assert not run["options"].keys() & {"segmenter", "propagator", "prompter", "schedule", "tracking", "linking"}
 
 
 @pytest.mark.parametrize(

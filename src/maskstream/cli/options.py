@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias, cast, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args
 
 import typer
 
 if TYPE_CHECKING:
     from maskstream.engine.presets import Schedule as AnyScheduleName
+    from maskstream.shipped import Kind
     from maskstream.types import Task
 
 _MODEL = "How"
@@ -189,6 +191,25 @@ def check_options(context: typer.Context, model: str) -> None:
         if model not in owners and source is not None and source.name == "COMMANDLINE":
             theirs = " and ".join(filter(None, (", ".join(owners[:-1]), owners[-1])))
             raise InputError(f"--{name.replace('_', '-')} is for the model {theirs}, and this is {model}: leave it out")
+
+
+def owned(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options of `load` that a system has."""
+    return {name: value for name, value in options.items() if model in MODELS_OF.get(name, (model,))}
+
+
+def digests_of(options: Mapping[str, object]) -> dict[str, str]:
+    """Digests of the files of all weights that options of `load` name; see `weight_digests`.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    from maskstream.engine import weight_digests
+
+    kinds: tuple[Kind, ...] = ("segmenter", "propagator", "prompter", "weights")
+    digests = weight_digests({kind: str(options[kind]) for kind in kinds if options.get(kind) is not None})
+    tower = options.get("text_encoder")
+    return digests if tower is None else digests | weight_digests({"weights": str(tower)})
 
 
 def parse_schedule(text: str | None) -> AnyScheduleName | None:

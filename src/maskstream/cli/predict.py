@@ -36,6 +36,8 @@ from .options import (
     Weights,
     Window,
     check_options,
+    digests_of,
+    owned,
     parse_schedule,
     parse_task,
 )
@@ -135,11 +137,10 @@ def predict(
     """
     del debug
     from maskstream.datasets import find_dataset
-    from maskstream.engine import library_versions, weight_digests
+    from maskstream.engine import library_versions
     from maskstream.engine.predict import TRUTH, Request, predict_to_folder
     from maskstream.engine.presets import preset_of
     from maskstream.evaluation.benchmarks import task_of
-    from maskstream.shipped import Kind
     from maskstream.sinks.folder import OwnedFolder
     from maskstream.types import InputError
 
@@ -160,32 +161,37 @@ def predict(
         "key_frames": key_frames,
     }
     settings = replace(preset_of(preset or dataset), **{name: n for name, n in given.items() if n is not None})
-    networks: dict[Kind, str] = {"segmenter": segmenter, "propagator": propagator, "prompter": prompter}
-    options: dict[str, object] = {
-        "model": model,
-        **{str(kind): name for kind, name in networks.items()},
-        "exact": exact,
-        "dtype": dtype,
-        "alignment": alignment,
-        "min_score": min_score,
-    }
-    if model in ("tubelink", "mpvss", "univs"):
-        networks = {} if weights is None else {"weights": weights}
-        options["weights"] = weights
-    if model == "tubelink":
-        options |= {"window": window, "overlap": overlap or 0, "linking": linking, "compat": compat == "official"}
-    if model == "mpvss":
-        options |= {"key_every": key_every, "adaptive": adaptive, "carrying": carrying}
-    if model == "univs":
-        options |= {"window": window, "overlap": overlap, "tracking": tracking, "detect_every": detect_every}
-        options |= {"text_encoder": text_encoder, "compat": compat == "official"}
+    how = owned(
+        model,
+        {
+            "segmenter": segmenter,
+            "propagator": propagator,
+            "prompter": prompter,
+            "exact": exact,
+            "dtype": dtype,
+            "alignment": alignment,
+            "min_score": min_score,
+            "weights": weights,
+            "window": window,
+            "overlap": overlap,
+            "linking": linking,
+            "key_every": key_every,
+            "adaptive": adaptive,
+            "carrying": carrying,
+            "tracking": tracking,
+            "detect_every": detect_every,
+            "text_encoder": text_encoder,
+        },
+    )
+    if model in ("tubelink", "univs"):
+        how["compat"] = compat == "official"
     request = Request(
         dataset,
         root,
         split or info.splits[0],
         task_of(dataset, None if task is None else parse_task(task)),
         label_space,
-        {"model": TRUTH} if model == TRUTH else options,
+        {"model": TRUTH} if model == TRUTH else {"model": model, **how},
         settings,
         asked_schedule,
         "official" if compat == "official" else "paper",
@@ -197,9 +203,7 @@ def predict(
         "command": "predict",
         **request.plain(),
         "versions": library_versions(),
-        "weights": {}
-        if model == TRUTH
-        else weight_digests(networks) | ({} if text_encoder is None else weight_digests({"weights": text_encoder})),
+        "weights": {} if model == TRUTH else digests_of(how),
     }
     folder = OwnedFolder(output, run, overwrite=overwrite)
     if root is None:

@@ -38,6 +38,8 @@ from .options import (
     Weights,
     Window,
     check_options,
+    digests_of,
+    owned,
     parse_schedule,
     parse_task,
 )
@@ -168,7 +170,7 @@ def segment(
     """
     del debug  # read by the entry point, which decides how errors are shown
     from maskstream.api import default_task, load
-    from maskstream.engine import file_digest, library_versions, segment_to_folder, source_identity, weight_digests
+    from maskstream.engine import file_digest, library_versions, segment_to_folder, source_identity
     from maskstream.sinks.folder import RunFolder
     from maskstream.types import OBJECT, InputError, Task, TextPrompt
     from maskstream.video import open_video
@@ -185,32 +187,34 @@ def segment(
     prompts += [TextPrompt(words, kind="expression") for words in text or []]
     removals = parse_removals(remove or [])
     given_task = parse_task(task) if task else None
-    system = load(
+    how = owned(
         model,
-        segmenter=segmenter,
-        propagator=propagator,
-        prompter=prompter,
-        exact=exact,
-        dtype=dtype,
-        schedule="online" if asked_schedule == "online" else "semi-online",
-        alignment=alignment,
-        size=size,
-        max_objects=max_objects,
-        min_score=min_score,
-        flip=flip,
-        weights=weights,
-        window=window,
-        overlap=overlap,
-        linking=linking,
-        label_space=label_space,
-        key_every=key_every,
-        adaptive=adaptive,
-        carrying=carrying,
-        tracking=tracking,
-        detect_every=detect_every,
-        text_encoder=text_encoder,
-        task=given_task,
+        {
+            "segmenter": segmenter,
+            "propagator": propagator,
+            "prompter": prompter,
+            "exact": exact,
+            "dtype": dtype,
+            "schedule": "online" if asked_schedule == "online" else "semi-online",
+            "alignment": alignment,
+            "size": size,
+            "max_objects": max_objects,
+            "min_score": min_score,
+            "flip": flip,
+            "weights": weights,
+            "window": window,
+            "overlap": overlap,
+            "linking": linking,
+            "label_space": label_space,
+            "key_every": key_every,
+            "adaptive": adaptive,
+            "carrying": carrying,
+            "tracking": tracking,
+            "detect_every": detect_every,
+            "text_encoder": text_encoder,
+        },
     )
+    system = load(model, task=given_task, **how)
     stands_out = asked_schedule == "offline" and direction == "both" and not prompts
     wanted = given_task or (Task.UVOS if stands_out else default_task(prompts, system))
     if stands_out and wanted is not Task.UVOS:
@@ -231,31 +235,6 @@ def segment(
     _check_frames_exist(opened, prompts, start=start, stride=stride)
     session.prompt(prompts)
 
-    of_model: dict[str, dict[str, object]] = {
-        "tubelink": {
-            "weights": weights,
-            "window": window,
-            "overlap": overlap or 0,
-            "linking": linking,
-            "label_space": label_space,
-        },
-        "mpvss": {
-            "weights": weights,
-            "label_space": label_space,
-            "key_every": key_every,
-            "adaptive": adaptive,
-            "carrying": carrying,
-        },
-        "univs": {
-            "weights": weights,
-            "window": window,
-            "overlap": overlap,
-            "label_space": label_space,
-            "tracking": tracking,
-            "detect_every": detect_every,
-            "text_encoder": text_encoder,
-        },
-    }
     options: dict[str, object] = {
         "task": wanted.value,
         "direction": direction,
@@ -265,19 +244,9 @@ def segment(
         "fps": fps,
         "raw": raw,
         "model": model,
-        "segmenter": segmenter,
-        "propagator": propagator,
-        "prompter": prompter,
-        "exact": exact,
-        "dtype": dtype,
-        "schedule": "offline" if offline else asked_schedule or "semi-online",
-        "alignment": alignment,
-        "size": size,
-        "max_objects": max_objects,
-        "min_score": min_score,
+        **how,
+        **({"schedule": "offline"} if offline else {}),
         "classes": classes,
-        "flip": flip,
-        **of_model.get(model, {}),
         "save_scores": save_scores,
         "seed": seed,
     }
@@ -289,12 +258,7 @@ def segment(
         "options": options,
         "prompts": {kind: texts for kind, texts in given.items() if texts},
         "versions": library_versions(),
-        "weights": weight_digests(
-            {"segmenter": segmenter, "propagator": propagator, "prompter": prompter}
-            if weights is None
-            else {"weights": weights}
-        )
-        | ({} if text_encoder is None else weight_digests({"weights": text_encoder})),
+        "weights": digests_of(how),
     }
     path = output or Path("out") / (Path(opened.name).stem or "video")
     folder = RunFolder(path, {"command": "segment", **request}, overwrite=overwrite)
