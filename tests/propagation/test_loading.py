@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import maskstream
+from maskstream.propagation.advised import AdvisedPropagator
+from maskstream.propagation.flow import FlowPropagator
 from maskstream.propagation.network import save_pretrained
 from maskstream.propagation.network_propagator import NetworkPropagator
 from maskstream.synthetic import render_sample
@@ -43,10 +45,21 @@ def test_it_is_fast_unless_it_has_to_be_exact(folder, options, mode):
     assert model.propagator.mode == mode
 
 
+def test_a_network_after_flow_advises_it(folder):
+    model = maskstream.load(propagator=f"flow+{folder}", size=96)
+    assert isinstance(model, Deva)
+    assert isinstance(model.propagator, AdvisedPropagator)
+    flow, network = model.propagator.propagators
+    assert isinstance(flow, FlowPropagator) and flow.size == 96
+    assert isinstance(network, NetworkPropagator) and network.size == 480
+    with pytest.raises(InputError, match="flip is for trained propagators alone"):
+        maskstream.load(propagator=f"flow+{folder}", flip=True)
+
+
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        pytest.param("nowhere.pth", None, "known: flow, or the path of weights", id="no such file"),
+        pytest.param("nowhere.pth", None, "known: flow, .*or the path of weights", id="no such file"),
         pytest.param("weights.pth", b"not weights", "no PyTorch checkpoint", id="no checkpoint"),
     ],
 )
