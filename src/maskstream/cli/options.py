@@ -82,7 +82,8 @@ Propagator: TypeAlias = Annotated[
     str,
     typer.Option(
         "--propagator",
-        help="What carries masks onward: a name, or the path of a trained network (DEVA-propagation.pth, or a folder).",
+        help="What carries masks onward: flow, a trained network by name or path (DEVA-propagation.pth, or a folder), "
+        "or flow+NETWORK, which then advises flow.",
         rich_help_panel=_MODEL,
     ),
 ]
