@@ -24,7 +24,10 @@ from .prediction import ClipPrediction
 
 if TYPE_CHECKING:
     from transformers import Mask2FormerForUniversalSegmentation
-    from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelLevelModule
+    from transformers.models.mask2former.modeling_mask2former import (
+        Mask2FormerPixelLevelModule,
+        Mask2FormerTransformerModule,
+    )
 
 STRIDE = 32
 """Of the coarsest level; pictures are padded to multiples of it, as their authors do."""
@@ -96,14 +99,8 @@ class ClipMask2Former(nn.Module):
             every_stage: after every layer, and before the first, as training wants it; otherwise the last answer alone.
         """
         module = self.network.model.transformer_module
-        batch, frames = features.mask_features_btchw.shape[:2]
-        angles_t = clip_angles(frames, device=features.mask_features_btchw.device) if self.time_code else None
-        levels = [
-            _level(level_btchw, project, embedding, angles_t)
-            for level_btchw, project, embedding in zip(
-                features.levels, module.input_projections, module.level_embed.weight, strict=True
-            )
-        ]
+        batch = len(features.mask_features_btchw)
+        levels = clip_levels(module, features, time_code=self.time_code)
         queries, codes = (
             embedding.weight[None].expand(batch, -1, -1)
             for embedding in (module.queries_features, module.queries_embedder)
@@ -143,6 +140,24 @@ def pixel_features(module: Mask2FormerPixelLevelModule, pixels_bt3hw: Tensor) ->
         tuple(level.view(batch, frames, *level.shape[1:]) for level in levels),
         masks.view(batch, frames, *masks.shape[1:]),
     )
+
+
+def clip_levels(module: Mask2FormerTransformerModule, features: ClipFeatures, *, time_code: bool = True) -> list[Level]:
+    """What queries of clips look at.
+
+    Args:
+        module: of `transformers`.
+        features: of clips.
+        time_code: see `ClipMask2Former`.
+    """
+    frames, device = features.mask_features_btchw.shape[1], features.mask_features_btchw.device
+    angles_t = clip_angles(frames, device=device) if time_code else None
+    return [
+        _level(level_btchw, project, embedding, angles_t)
+        for level_btchw, project, embedding in zip(
+            features.levels, module.input_projections, module.level_embed.weight, strict=True
+        )
+    ]
 
 
 def normalised(frames_bt3hw: Tensor, *, divisor: int = STRIDE) -> Tensor:

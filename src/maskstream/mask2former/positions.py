@@ -26,6 +26,7 @@ def position_codes(
     channels: int,
     *,
     angles_t: Tensor | None = None,
+    as_fractions: bool = True,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Codes of all places of a clip.
@@ -34,12 +35,15 @@ def position_codes(
         size_hw: of the map of features.
         channels: C, a multiple of 4.
         angles_t: ``float[T]``, when each frame is, such as `clip_angles`; None: of one picture, without time.
+        as_fractions: whether a whole side is a full turn; otherwise places are one radian apart (TarViS, specification
+            §5).
         device: of the result.
 
     Returns:
         ``float32[T, C, h, w]``; T = 1 without time.
     """
-    rows_h, columns_w = (2 * math.pi * torch.arange(1, side + 1, device=device) / (side + _EPSILON) for side in size_hw)
+    counted = (torch.arange(1, side + 1, device=device) for side in size_hw)
+    rows_h, columns_w = (2 * math.pi * x / (len(x) + _EPSILON) if as_fractions else x for x in counted)
     half = channels // 2
     rows_chw = _sines(rows_h, half).T[:, :, None].expand(half, *size_hw)
     columns_chw = _sines(columns_w, half).T[:, None, :].expand(half, *size_hw)
