@@ -1,6 +1,6 @@
 """Semantic segmentation of video by carrying masks: quality and cost of every way, on videos of the synthetic world.
 
-    python benchmarks/mpvss.py --runs runs/mpvss --flow runs/flow/weights [--seeds 3] [--steps 600] [--videos 8]
+    python benchmarks/mpvss.py --runs runs/mpvss --flow runs/flow/weights [--seeds 0 1 2] [--steps 600] [--videos 8]
     python benchmarks/mpvss.py --runs runs/mpvss --only fused       # one variant, as a first look
     python benchmarks/mpvss.py --speed                              # of networks as large as published, random weights
 
@@ -8,7 +8,8 @@ Every variant of the recipe ``mpvss-tiny`` is trained, each with several seeds, 
 ``--runs``; what is complete there is not trained again, and what was interrupted goes on. Motion encoders begin from
 ``--flow``, which ``maskstream train flow-tiny`` wrote. Then every way of carrying masks is measured with a key frame
 every 2, 5 and 10 frames, on the same videos, which none was trained on; what was measured already is kept in
-scores.jsonl beside the runs. Ways without training have no seeds.
+benchmarks/results/mpvss.jsonl and not done again, nor trained for; ``--scores`` names another file. Ways without
+training have no seeds.
 
 Numbers are percent: mean over seeds ± half of the 95 % interval (Student's t). Where a difference is more than two of
 its standard deviations over seeds, it is "as in the paper" or "the other way round"; otherwise "within noise". mVC8: of
@@ -63,6 +64,7 @@ SEED = 3_000_017
 SIZE, FRAMES = (128, 224), 40
 INTERVALS = (2, 5, 10)
 RESULTS = Path(__file__).parent / "results" / "mpvss.md"
+SCORES = RESULTS.with_suffix(".jsonl")
 
 TRAINED: dict[str, tuple[str, ...]] = {
     "fused": (),
@@ -209,7 +211,7 @@ def everything(options: argparse.Namespace) -> Found:
         )
         return trained("mpvss-tiny", settings, options.runs, name=name, seed=seed, steps=options.steps)
 
-    journal, found = Journal(options.runs / "scores.jsonl"), Found()
+    journal, found = Journal(options.scores), Found()
     for fixed in (True, False):
         for interval in INTERVALS:
             keys = KeySettings(interval=interval) if fixed else adaptive(interval, videos)
@@ -218,14 +220,14 @@ def everything(options: argparse.Namespace) -> Found:
                     continue
                 every = way.carrying is None
                 own = KeySettings(interval=1) if every else keys
-                for seed in range(1 if way.trained is None else options.seeds):
+                for seed in options.seeds[:1] if way.trained is None else options.seeds:
 
                     def measured(way: Way = way, own: KeySettings = own, seed: int = seed) -> Scores:
                         from_core = str(weights_of(options.core, "segmenter"))
                         folder = from_core if way.trained is None else str(weights(way.trained, seed))
                         return measure(folder, way, own, videos)
 
-                    made = None if way.trained is None else (seed, options.steps, options.flow)
+                    made = None if way.trained is None else (seed, options.steps, options.flow is not None)
                     key = (way.trained, way.carrying, own, made, options.core, options.videos, options.level)
                     scores = journal.scores(key, measured)
                     found.setdefault((way, interval, fixed), []).append(scores)
@@ -316,8 +318,8 @@ def quality(options: argparse.Namespace) -> None:
         "",
         f"`python benchmarks/mpvss.py`: {options.videos} videos of {FRAMES} frames, {SIZE[0]}×{SIZE[1]}, level "
         f"{options.level}; {options.steps} steps from {Path(options.core).name}, motion encoders from "
-        f"{'training on true flow' if options.flow else 'random weights'}, seeds: {options.seeds}. Percent; GMAC and "
-        "ms a frame, of one thread's processor on whatever machine it was.",
+        f"{'training on true flow' if options.flow else 'random weights'}, seeds: {len(options.seeds)}. Percent; GMAC "
+        "and ms a frame, of one thread's processor on whatever machine it was.",
         "",
         *("## Quality", "", *quality_table(found), ""),
         *("## Cost", "", *cost_table(found), ""),
@@ -383,11 +385,12 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder of runs")
     parser.add_argument("--core", default="core-tiny", help="weights that all begin from")
     parser.add_argument("--flow", help="folder of weights that motion encoders begin from; without, they are random")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--videos", type=int, default=8)
     parser.add_argument("--level", default="medium", choices=LEVELS)
     parser.add_argument("--only", nargs="+", choices=list(TRAINED), help="variants that are trained and measured")
+    parser.add_argument("--scores", type=Path, default=SCORES, help="what was measured before")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--speed", action="store_true", help="measure times of large networks instead")
     parser.add_argument("--turns", type=int, default=3, help="of --speed")

@@ -21,6 +21,9 @@ Scores: TypeAlias = dict[str, float]
 class Journal:
     """Scores that were measured before, and those that are measured now.
 
+    A study's own journal is kept in the repository, beside its tables: so one machine goes on where another stopped,
+    without what that one trained.
+
     Args:
         path: of a file of JSON lines.
     """

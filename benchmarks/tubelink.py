@@ -1,13 +1,14 @@
 """What Tube-Link's parts are worth, in the manner of its Tables 8, 10 and 11, on videos of the synthetic world.
 
-    python benchmarks/tubelink.py --runs runs/tubelink [--seeds 3] [--steps 300] [--videos 8] [--level medium]
+    python benchmarks/tubelink.py --runs runs/tubelink [--seeds 0 1 2] [--steps 300] [--videos 8] [--level medium]
     python benchmarks/tubelink.py --runs runs/tubelink --only default       # one variant, as a first look
 
 Every variant of the recipe ``tubelink-tiny`` is trained, each with several seeds, into a folder of its own under
 ``--runs``; what is complete there is not trained again, and what was interrupted goes on. Then each is measured, on the
-same videos, which none was trained on; what was measured already is kept in scores.jsonl beside the runs. Numbers are
-percent: mean over seeds ± half of the 95 % interval (Student's t). Where a difference is more than two of its standard
-deviations over seeds, it is "as in the paper" or "the other way round"; otherwise "within noise".
+same videos, which none was trained on. What was measured already is kept in benchmarks/results/tubelink.jsonl and not
+done again, nor trained for; ``--scores`` names another file. Numbers are percent: mean over seeds ± half of the 95 %
+interval (Student's t). Where a difference is more than two of its standard deviations over seeds, it is "as in the
+paper" or "the other way round"; otherwise "within noise".
 
 Tables go to the terminal and to benchmarks/results/tubelink.md.
 """
@@ -41,6 +42,7 @@ SEED = 3_000_017
 SIZE, FRAMES = (128, 224), 24
 MIN_SCORE = 0.5
 RESULTS = Path(__file__).parent / "results" / "tubelink.md"
+SCORES = RESULTS.with_suffix(".jsonl")
 
 TRAINED: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -175,13 +177,13 @@ def scores_of(
     options: argparse.Namespace, weights: Callable[[str, int], Path]
 ) -> Iterator[tuple[str, Row, list[Scores]]]:
     """Table, row, and the scores of each seed."""
-    journal = Journal(options.runs / "scores.jsonl")
+    journal = Journal(options.scores)
     for table, rows in TABLES.items():
         for one in rows:
             if options.only and one.trained not in options.only:
                 continue
             found = []
-            for seed in range(options.seeds):
+            for seed in options.seeds:
 
                 def measured(one: Row = one, seed: int = seed) -> Scores:
                     return measure(weights(one.trained, seed), one, options.videos, options.level)
@@ -211,11 +213,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True, help="folder of runs")
     parser.add_argument("--core", default="core-tiny", help="weights that all begin from")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--videos", type=int, default=8)
     parser.add_argument("--level", default="medium", choices=LEVELS)
     parser.add_argument("--only", nargs="+", choices=list(TRAINED), help="variants that are trained and measured")
+    parser.add_argument("--scores", type=Path, default=SCORES, help="what was measured before")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -234,8 +237,8 @@ def main() -> None:
         "# Tube-Link on the synthetic world",
         "",
         f"`python benchmarks/tubelink.py`: {options.videos} videos of {FRAMES} frames, {SIZE[0]}×{SIZE[1]}, level "
-        f"{options.level}; {options.steps} steps from {Path(options.core).name}, seeds: {options.seeds}. Percent; ms a "
-        "frame with one thread of whatever machine it was.",
+        f"{options.level}; {options.steps} steps from {Path(options.core).name}, seeds: {len(options.seeds)}. Percent; "
+        "ms a frame with one thread of whatever machine it was.",
         "",
     ]
     for table, rows in tables.items():

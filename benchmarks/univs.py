@@ -1,12 +1,13 @@
 """One set of weights for six tasks: what UniVS and its parts are worth on videos of the synthetic world.
 
-    python benchmarks/univs.py --runs runs/univs [--seeds 3] [--steps 1200] [--videos 8] [--level medium]
+    python benchmarks/univs.py --runs runs/univs [--seeds 0 1 2] [--steps 1200] [--videos 8] [--level medium]
     python benchmarks/univs.py --runs runs/univs --only default --tasks vos    # one variant, one task: a first look
     python benchmarks/univs.py --runs runs/univs --weights WEIGHTS             # of weights that are there
 
 Every variant of the recipe ``univs-tiny`` is trained, each with several seeds, into a folder of its own under
 ``--runs``; what is complete there is not trained again, and what was interrupted goes on. Then each is measured, task
-by task, on the same videos, which none was trained on; what was measured already is kept in scores.jsonl by the runs.
+by task, on the same videos, which none was trained on; what was measured already is kept in
+benchmarks/results/univs.jsonl and not done again, nor trained for; ``--scores`` names another file.
 Numbers are percent: mean over seeds ± half of the 95 % interval (Student's t). vis: AP, vss: mIoU, vps: VPQ of windows
 1, 2, 4 and 6; vos, pvos and refvos: mean of J and F over objects and frames, but those on which a mask was given.
 
@@ -61,6 +62,7 @@ LEAST_PIXELS = 16
 
 WINDOWS = (1, 2, 4, 6)
 RESULTS = Path(__file__).parent / "results" / "univs.md"
+SCORES = RESULTS.with_suffix(".jsonl")
 CATEGORIES, MASKS = (Task.VIS, Task.VSS, Task.VPS), (Task.VOS, Task.PVOS)
 TASKS = (*CATEGORIES, *MASKS, Task.REFVOS)
 
@@ -311,7 +313,7 @@ Cell: TypeAlias = dict[Task, list[Scores]]
 
 def scores_of(options: argparse.Namespace, weights: Callable[[str, int], Path]) -> Iterator[tuple[str, Row, Cell]]:
     """Table, row, and scores."""
-    journal = Journal(options.runs / "scores.jsonl")
+    journal = Journal(options.scores)
     place = (options.videos, options.level, options.frames)
     for table, rows in TABLES.items():
         for one in rows:
@@ -321,7 +323,7 @@ def scores_of(options: argparse.Namespace, weights: Callable[[str, int], Path]) 
             for task in one.tasks:
                 if options.tasks and task.value not in options.tasks:
                     continue
-                for seed in range(options.seeds if one.trained else 1):
+                for seed in options.seeds if one.trained else options.seeds[:1]:
                     made = (one.trained, seed, str(options.weights or options.steps)) if one.trained else ()
 
                     def measured(one: Row = one, task: Task = task, seed: int = seed) -> Scores:
@@ -356,17 +358,19 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of runs")
     parser.add_argument("--core", default="core-tiny", help="weights that all begin from")
     parser.add_argument("--weights", type=Path, help="of the default network, instead of training any")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--videos", type=int, default=8)
     parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--level", default="medium", choices=LEVELS)
     parser.add_argument("--only", nargs="+", choices=list(TRAINED), help="variants that are trained and measured")
     parser.add_argument("--tasks", nargs="+", choices=[task.value for task in TASKS])
+    parser.add_argument("--scores", type=Path, help="what was measured before; of --weights: scores.jsonl of the runs")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.weights is not None:
-        options.only, options.seeds = ["default"], 1
+        options.only, options.seeds = ["default"], [0]
+    options.scores = options.scores or (SCORES if options.weights is None else options.runs / "scores.jsonl")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     options.runs.mkdir(parents=True, exist_ok=True)
 
@@ -383,7 +387,7 @@ def main() -> None:
         tables.setdefault(table, []).append((one, cell))
         said = (f"{t.value} {np.mean([next(iter(s.values())) for s in scores]):.3f}" for t, scores in cell.items())
         print(f"{table} | {one.label} | " + ", ".join(said), flush=True)
-    begun = options.weights or f"{options.steps} steps from {Path(options.core).name}, seeds: {options.seeds}"
+    begun = options.weights or f"{options.steps} steps from {Path(options.core).name}, seeds: {len(options.seeds)}"
     lines = [
         "# UniVS on the synthetic world",
         "",
