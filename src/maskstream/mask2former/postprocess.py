@@ -24,8 +24,8 @@ MIN_SCORE = 0.8
 MIN_VISIBLE = 0.8
 """A panoptic segment that keeps less than this share of its mask, the rest being others', is dropped."""
 
-_AT_ONCE = 16
-"""Masks that are brought to the size of the source at a time."""
+AT_ONCE = 16
+"""Masks that are brought to the size of the input or of the source at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def instances(
         possible_n &= things_k[flat_n % classes]
     scores_n, flat_n = scores_n[possible_n], flat_n[possible_n]
     queries_n, labels_n = flat_n // classes, flat_n % classes
-    together = max(_AT_ONCE // frames, 1)
+    together = max(AT_ONCE // frames, 1)
     kept: list[Tensor] = []
     for first in range(0, len(queries_n), together):
         part = slice(first, first + together)
@@ -224,8 +224,8 @@ def surest_class(values_khw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, 
         return labels_hw, best_hw
     best_hw = torch.full(size_hw, -1.0, device=values_khw.device)
     labels_hw = torch.zeros(size_hw, dtype=torch.long, device=values_khw.device)
-    for first in range(0, len(values_khw), _AT_ONCE):
-        value_hw, label_hw = resized(values_khw[first : first + _AT_ONCE], size_hw).max(0)
+    for first in range(0, len(values_khw), AT_ONCE):
+        value_hw, label_hw = resized(values_khw[first : first + AT_ONCE], size_hw).max(0)
         wins = value_hw > best_hw
         best_hw = torch.where(wins, value_hw, best_hw)
         labels_hw = torch.where(wins, label_hw + first, labels_hw)
@@ -246,6 +246,43 @@ def at_source(logits_nhw: Tensor, sizes: FrameSizes) -> Tensor:
     """
     height, width = sizes.content_hw
     return resized(resized(logits_nhw.float(), sizes.padded_hw)[:, :height, :width], sizes.source_hw)
+
+
+def owners(logits_nhw: Tensor, weights_n: Tensor, sizes: FrameSizes) -> tuple[Tensor, Tensor]:
+    """Every pixel to the mask that has it with the greatest weight times logit (UniVS, §9.3; TarViS, §9.5).
+
+    Args:
+        logits_nhw: ``float[N, h, w]``, of the padded input.
+        weights_n: ``float[N]``, positive.
+        sizes: of the frame.
+
+    Returns:
+        ``int64[H, W]``, n for the n-th mask (from 1), 0 for nobody; and ``int64[N]``, how large each mask is.
+    """
+    best_hw = torch.zeros(sizes.source_hw, device=logits_nhw.device)
+    owner_hw = torch.zeros(sizes.source_hw, dtype=torch.long, device=logits_nhw.device)
+    areas = [owner_hw.new_zeros(0)]
+    for first in range(0, len(logits_nhw), AT_ONCE):
+        part_nhw = at_source(logits_nhw[first : first + AT_ONCE], sizes)
+        areas.append((part_nhw > 0).sum((1, 2)))
+        weights = weights_n[first : first + AT_ONCE].to(part_nhw)
+        value_hw, winner_hw = (weights[:, None, None] * part_nhw).max(0)
+        wins = value_hw > best_hw
+        best_hw = torch.where(wins, value_hw, best_hw)
+        owner_hw = torch.where(wins, winner_hw + first + 1, owner_hw)
+    return owner_hw, torch.cat(areas)
+
+
+def masks_at_source(logits_nhw: Tensor, sizes: FrameSizes) -> Tensor:
+    """``bool[N, H, W]``, each mask by itself.
+
+    Args:
+        logits_nhw: ``float[N, h, w]``, of the padded input.
+        sizes: of the frame.
+    """
+    parts = [at_source(logits_nhw[n : n + AT_ONCE], sizes) > 0 for n in range(0, len(logits_nhw), AT_ONCE)]
+    nothing = torch.zeros((0, *sizes.source_hw), dtype=torch.bool, device=logits_nhw.device)
+    return torch.cat([nothing, *parts])
 
 
 def by_score(scores_n: Tensor, wanted_n: Tensor) -> Tensor:
@@ -293,5 +330,5 @@ def _joined(labels_n: Tensor, found_n: Tensor, stuff_k: Tensor | None) -> tuple[
 
 def _logits_at_source(masks_qhw: Tensor, queries_n: Tensor, sizes: FrameSizes) -> Iterator[tuple[int, Tensor]]:
     """Mask logits ``float[n, H, W]`` of some queries, a few at a time, each time with the position of the first."""
-    for first in range(0, len(queries_n), _AT_ONCE):
-        yield first, at_source(masks_qhw[queries_n[first : first + _AT_ONCE]], sizes)
+    for first in range(0, len(queries_n), AT_ONCE):
+        yield first, at_source(masks_qhw[queries_n[first : first + AT_ONCE]], sizes)

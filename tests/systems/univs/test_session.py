@@ -1,11 +1,9 @@
 """Videos through UniVS: every frame once and in time, and everything that has a name under one id."""
 
-import numpy as np
 import pytest
 import torch
 
-from maskstream.systems.univs.clips import ClipBuffer
-from maskstream.types import Category, CategorySet, Frame, InputError, PointPrompt, Session, Task, TextPrompt
+from maskstream.types import Category, CategorySet, InputError, PointPrompt, Session, Task, TextPrompt
 
 from .parts import (
     COLOURS,
@@ -37,35 +35,6 @@ def walk(count):
         boxes += [square(3, 4, 36)] if t >= 12 else []
         frames.append(painted(t, *boxes))
     return frames
-
-
-@pytest.mark.parametrize(("length", "overlap"), [*CUTS, (4, 1), (2, 1)])
-@pytest.mark.parametrize("count", range(1, 24))
-def test_every_frame_leaves_once_and_in_time(length, overlap, count):
-    """Check 9."""
-    buffer = ClipBuffer(
-        PaintedNetwork([]),  # type: ignore[arg-type]
-        PIXELS,
-        size_hw=(32, 32),
-        frames=length,
-        stride=length - overlap,
-    )
-    left: list[int] = []
-    decoded: set[int] = set()
-    for t in range(count):
-        clip = buffer.arrive(Frame(t, 0.0, np.zeros((32, 32, 3), np.uint8)))
-        if clip is not None:
-            assert len(clip.frames) == length
-            assert clip.seen == len(decoded & {frame.index for frame in clip.frames})
-            decoded |= {frame.index for frame in clip.frames}
-            left += [clip.first + n for n in clip.leaving]
-        assert t - len(left) < length
-        assert buffer.held == list(range(len(left), t + 1))
-    last = buffer.rest()
-    if last is not None:
-        assert len(last.frames) == min(length, count)
-        left += [last.first + n for n in last.leaving]
-    assert left == list(range(count)) and buffer.rest() is None
 
 
 @pytest.mark.parametrize("task", [Task.VIS, Task.VPS, Task.VSS, Task.VOS, Task.REFVOS])

@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from maskstream.mask2former.postprocess import by_score, surest_class
+from maskstream.mask2former.affinity import assigned, mask_overlap
+from maskstream.mask2former.clips import Clip
+from maskstream.mask2former.network import ClipFeatures
+from maskstream.mask2former.postprocess import by_score, masks_at_source, owners, surest_class
 from maskstream.pretrained import Pixels
 from maskstream.regions import ClassRegions
 from maskstream.types import (
@@ -29,12 +32,11 @@ from maskstream.types import (
     pack_masks,
 )
 
-from .clips import Clip
 from .network import Answers, ClipMaps, UniVSNetwork
-from .regions import class_values, masks_at_source, owners
-from .session import ClipSession
+from .regions import class_values
+from .session import TargetSession
 from .settings import FEW_SCORES, UniVSSettings
-from .tracking import assigned, box_overlap, contested, mask_overlap, quality, without_doubles
+from .tracking import box_overlap, contested, quality, without_doubles
 
 _FIRST_LEAST = 0.1
 """Of the score of instances on the first clip."""
@@ -71,7 +73,7 @@ class Candidates:
     scores_m: Tensor
 
 
-class CategorySession(ClipSession):
+class CategorySession(TargetSession):
     """One video in which everything of some categories is looked for.
 
     Args:
@@ -82,7 +84,7 @@ class CategorySession(ClipSession):
         names_kd: ``float[K, D]``, embeddings of their names.
         size_hw: of the video.
         settings: see there.
-        seed: see `ClipSession`.
+        seed: see `TargetSession`.
 
     Raises:
         InputError: clips have no frame or do not meet, or for instances there is only stuff.
@@ -129,7 +131,7 @@ class CategorySession(ClipSession):
             )
 
     def remove(self, object_ids: Sequence[int]) -> None:
-        """See `ClipSession.remove`; regions of classes go at once."""
+        """See `TargetSession.remove`; regions of classes go at once."""
         if self._task is Task.VSS:
             self._regions.remove(object_ids)
         else:
@@ -148,7 +150,7 @@ class CategorySession(ClipSession):
         return [replace(track, category_scores=scores.get(track.track_id) or track.category_scores) for track in tracks]
 
     def state_dict(self) -> StateDict:
-        """See `ClipSession.state_dict`."""
+        """See `TargetSession.state_dict`."""
         return super().state_dict() | {
             "regions": self._regions.state_dict(),
             "scores": [self._scores_nk, self._sharp_n, self._clips_n],
@@ -173,8 +175,8 @@ class CategorySession(ClipSession):
 
     # Clips.
 
-    def _decode(self, clip: Clip) -> None:
-        maps = self._network.maps(clip.features, clip.times_t)
+    def _decode(self, clip: Clip[ClipFeatures]) -> None:
+        maps = self._network.maps(ClipFeatures.joined(clip.encoded), clip.times_t)
         if self._task is Task.VSS:
             (self._answers,) = self._network.decode(maps)
             return
@@ -201,7 +203,7 @@ class CategorySession(ClipSession):
             if key in seen:
                 self._objects[key].vote(self._categories[label].id, score)
 
-    def _follow(self, clip: Clip, found: Answers) -> Tensor:
+    def _follow(self, clip: Clip[ClipFeatures], found: Answers) -> Tensor:
         """What the prompts of targets say; who is seen, ``bool[N]`` (specification §9.1, 2)."""
         masks_nthw = found.masks_qthw.float()
         classes_nk = self._network.class_logits(found, self._names_kd).sigmoid()
@@ -245,7 +247,7 @@ class CategorySession(ClipSession):
         order = by_score(scores_q, possible_q)[:most]
         return order[without_doubles(box_overlap(masks_qthw[order] > 0), self._rules.double)]
 
-    def _recognised(self, clip: Clip, found: Candidates, seen_n: Tensor) -> tuple[Tensor, list[int]]:
+    def _recognised(self, clip: Clip[ClipFeatures], found: Candidates, seen_n: Tensor) -> tuple[Tensor, list[int]]:
         """Give candidates that are known to their targets; who is seen now, and positions of those that are new."""
         rules, is_vis = self._rules, self._task is Task.VIS
         affinity_nm = self._identities.affinity(found.embeddings_mtc, rival=self._settings.rival)
@@ -279,7 +281,7 @@ class CategorySession(ClipSession):
         ]
         return seen_n | clear_nt.any(1), new
 
-    def _begin(self, clip: Clip, maps: ClipMaps, found: Candidates, new: list[int]) -> set[int]:
+    def _begin(self, clip: Clip[ClipFeatures], maps: ClipMaps, found: Candidates, new: list[int]) -> set[int]:
         """Follow what is new, and forget others where these are too many; the new tracks."""
         self._make_room(len(new))
         room = self._settings.most - len(self._keys)
@@ -348,7 +350,7 @@ class CategorySession(ClipSession):
 
     # Results.
 
-    def _result(self, clip: Clip, t: int) -> FrameSegmentation:
+    def _result(self, clip: Clip[ClipFeatures], t: int) -> FrameSegmentation:
         if self._task is Task.VSS:
             return self._semantic(clip, t)
         shown = [
@@ -358,7 +360,7 @@ class CategorySession(ClipSession):
         ]
         return (self._instances if self._task is Task.VIS else self._panoptic)(clip, t, shown)
 
-    def _instances(self, clip: Clip, t: int, shown: list[int]) -> FrameSegmentation:
+    def _instances(self, clip: Clip[ClipFeatures], t: int, shown: list[int]) -> FrameSegmentation:
         """Each by itself; they may overlap."""
         frame = clip.frames[t]
         masks_nhw = masks_at_source(self._masks.sum_nthw[shown, t], clip.sizes)
@@ -370,7 +372,7 @@ class CategorySession(ClipSession):
         masks = pack_masks(masks_nhw[visible])
         return FrameSegmentation(frame.index, self._size_hw, segments, masks, events=(*self._told(), *renamed))
 
-    def _panoptic(self, clip: Clip, t: int, shown: list[int]) -> FrameSegmentation:
+    def _panoptic(self, clip: Clip[ClipFeatures], t: int, shown: list[int]) -> FrameSegmentation:
         """Disjoint; stuff of a class is one (specification §9.3)."""
         frame = clip.frames[t]
         records = [self._objects[self._keys[n]] for n in shown]
@@ -390,7 +392,7 @@ class CategorySession(ClipSession):
         masks = LabelMap(number_n[owner_hw])
         return FrameSegmentation(frame.index, self._size_hw, segments, masks, events=(*self._told(), *renamed))
 
-    def _semantic(self, clip: Clip, t: int) -> FrameSegmentation:
+    def _semantic(self, clip: Clip[ClipFeatures], t: int) -> FrameSegmentation:
         """Every pixel to the class that learnable queries are surest of (specification §9.4)."""
         assert self._answers is not None
         masks_qthw = self._answers.masks_qthw.float()

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from maskstream.identity import ObjectTable
+from maskstream.mask2former.clips import Clip
+from maskstream.mask2former.network import ClipFeatures
 from maskstream.types import Event, InputError, StalePromptError, StateDict, TextPrompt
 
-from .clips import Clip
 from .network import Answers, ClipMaps, Prompts, UniVSNetwork
 from .tracking import ClipMasks, Identities
 
@@ -102,7 +103,7 @@ class Expressions:
                 f"the text prompt {text.text!r} is on frame {text.frame_index}, but the video ended at frame {last}"
             )
 
-    def listen(self, clip: Clip, maps: ClipMaps, objects: ObjectTable) -> list[Event]:
+    def listen(self, clip: Clip[ClipFeatures], maps: ClipMaps, objects: ObjectTable) -> list[Event]:
         """Go on to a clip, and begin sentences whose frame is there."""
         self._masks.advance(clip.first, len(clip.frames), maps.mask_features_tchw)
         events = []
@@ -123,7 +124,7 @@ class Expressions:
         words_pwd = torch.stack([one.words_wd for one in self._followed])
         return network.text_prompts("expression", sentences_pd, words_pwd, maps)
 
-    def follow(self, clip: Clip, found: Answers, least: float) -> None:
+    def follow(self, clip: Clip[ClipFeatures], found: Answers, least: float) -> None:
         """What queries say; sentences may share pixels. Who is less like itself before is not there."""
         positions_t = torch.arange(clip.first, clip.stop, device=self._device)
         since_p = torch.tensor([one.since for one in self._followed], device=self._device)

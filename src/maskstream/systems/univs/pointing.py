@@ -11,13 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskstream.mask2former.postprocess import FrameSizes
+from maskstream.mask2former.postprocess import AT_ONCE, FrameSizes
 from maskstream.types import BoxPrompt, ObjectPrompt, PointPrompt, ScribblePrompt, resize_masks
 
 from .prompts import STRIDE, Choose, PromptMap, Tokens, box_tokens, joined, mask_tokens, point_tokens
-
-_AT_ONCE = 16
-"""Masks that are brought to the size of the input together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,8 +103,8 @@ def at_input(masks_nhw: Tensor, sizes: FrameSizes) -> Tensor:
 def _of_masks(where: PromptMap, masks: list[Tensor], sizes: FrameSizes, *, count: int, choose: Choose) -> Tokens:
     nothing = where.content_chw.new_zeros((0, count, where.content_chw.shape[0]))
     parts = [Tokens(nothing, nothing)]
-    for first in range(0, len(masks), _AT_ONCE):
-        masks_nhw = at_input(torch.stack(masks[first : first + _AT_ONCE]).to(nothing.device), sizes)
+    for first in range(0, len(masks), AT_ONCE):
+        masks_nhw = at_input(torch.stack(masks[first : first + AT_ONCE]).to(nothing.device), sizes)
         parts.append(mask_tokens(where, masks_nhw, count, choose=choose))
     return joined(parts)
 

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from maskstream.mask2former.affinity import mask_overlap
+from maskstream.mask2former.clips import Clip
+from maskstream.mask2former.network import ClipFeatures
+from maskstream.mask2former.postprocess import masks_at_source, owners
 from maskstream.pretrained import Pixels
 from maskstream.prompt_queue import WaitingPrompts, from_plain, to_plain
 from maskstream.segmenters.prompted import given_mask, last_given
@@ -36,15 +40,14 @@ from maskstream.types import (
     resize_masks,
 )
 
-from .clips import Clip
 from .expressions import Expressions, ReadTexts, mean_where
 from .network import Answers, UniVSNetwork
 from .pointing import Pointed, at_input, pointed_tokens
 from .prompts import PromptMap, Tokens
-from .regions import class_values, masks_at_source, owners
-from .session import ClipSession
+from .regions import class_values
+from .session import TargetSession
 from .settings import UniVSSettings
-from .tracking import contested, mask_overlap, quality
+from .tracking import contested, quality
 
 _REJECTED = 0.15
 """IoU with the mask that was given up to which an answer is none; less for what is small."""
@@ -77,7 +80,7 @@ class _Given:
     begins: bool
 
 
-class PromptedSession(ClipSession):
+class PromptedSession(TargetSession):
     """One video in which what people point at or describe is followed.
 
     Args:
@@ -89,7 +92,7 @@ class PromptedSession(ClipSession):
         read: what expressions say; None: there is no text tower.
         categories: of given regions; with ``names_kd``, stuff is taken from what the picture shows everywhere.
         names_kd: ``float[K, D]``, embeddings of their names.
-        seed: see `ClipSession`.
+        seed: see `TargetSession`.
 
     Raises:
         InputError: clips have no frame, or do not meet.
@@ -119,9 +122,9 @@ class PromptedSession(ClipSession):
         """Queue prompts for frames that have not left yet; see `Session.prompt`."""
         texts = [prompt for prompt in prompts if isinstance(prompt, TextPrompt)]
         taken = [self._objects[track_id].prompt_id for track_id in self._objects.ids]
-        self._expressions.check(texts, emitted=self._emitted, taken=taken)
+        self._expressions.check(texts, emitted=self._clips.emitted, taken=taken)
         pointing = [prompt for prompt in prompts if not isinstance(prompt, TextPrompt)]
-        accepted = [self._queue.checked(prompt, emitted=self._emitted) for prompt in pointing]
+        accepted = [self._queue.checked(prompt, emitted=self._clips.emitted) for prompt in pointing]
         for prompt in accepted:
             if prompt.object_id in self._hidden or self._objects.was_removed(prompt.object_id):
                 raise InputError(f"object {prompt.object_id} was removed: ids are never reused, give a new one")
@@ -132,7 +135,7 @@ class PromptedSession(ClipSession):
         self._expressions.add(texts)
 
     def state_dict(self) -> StateDict:
-        """See `ClipSession.state_dict`; texts are read again."""
+        """See `TargetSession.state_dict`; texts are read again."""
         return super().state_dict() | {
             "queue": self._queue.state_dict(),
             "expressions": self._expressions.state_dict(),
@@ -154,12 +157,6 @@ class PromptedSession(ClipSession):
 
     # Prompts.
 
-    @property
-    def _emitted(self) -> int:
-        """Index of the last frame that has left."""
-        held = self._clips.held
-        return held[0] - 1 if held else self._clips.last_index
-
     def _before(self, frame: Frame, *, force_key: bool) -> None:
         self._queue.refuse_skipped(frame.index, self._clips.held)
 
@@ -178,7 +175,7 @@ class PromptedSession(ClipSession):
         alone = all(isinstance(p, MaskPrompt) for p in prompts)
         return _Given(position, track_id, prompts, mask if alone else None, refines and mask is None, begins)
 
-    def _point(self, clip: Clip, t: int, where: PromptMap) -> None:
+    def _point(self, clip: Clip[ClipFeatures], t: int, where: PromptMap) -> None:
         """Take the prompts of a frame, and put tokens of all that were given there into the pool."""
         frame, position = clip.frames[t], clip.first + t
         by_object: dict[int, list[ObjectPrompt]] = {}
@@ -215,7 +212,7 @@ class PromptedSession(ClipSession):
         self._pool.write(position, Tokens(content_nrc, code_nrc), which_n)
         self._pool.pin({n: position for n, one in zip(targets, here, strict=True) if not one.refines})
 
-    def _accepted(self, clip: Clip, t: int, object_id: int, prompts: list[ObjectPrompt]) -> _Given:
+    def _accepted(self, clip: Clip[ClipFeatures], t: int, object_id: int, prompts: list[ObjectPrompt]) -> _Given:
         """Begin an object, begin it anew, or let it go on."""
         position = clip.first + t
         begins = object_id not in self._objects
@@ -240,16 +237,16 @@ class PromptedSession(ClipSession):
         self._events.append(Event(kind, object_id, f"a person {'refined' if one.refines else 'gave'} {given}"))
         return one
 
-    def _at_masks(self, mask_hw: Tensor, clip: Clip) -> Tensor:
+    def _at_masks(self, mask_hw: Tensor, clip: Clip[ClipFeatures]) -> Tensor:
         """A mask that was given, at the size of answers, ``bool[h, w]``."""
         height, width = self._masks.sum_nthw.shape[2:]
         return resize_masks(at_input(mask_hw[None].to(self._device), clip.sizes), (height, width))[0] >= 0.5
 
     # Clips.
 
-    def _decode(self, clip: Clip) -> None:
+    def _decode(self, clip: Clip[ClipFeatures]) -> None:
         self._let_go(clip)
-        maps = self._network.maps(clip.features, clip.times_t)
+        maps = self._network.maps(ClipFeatures.joined(clip.encoded), clip.times_t)
         self._renew(clip, maps)
         self._events += self._expressions.listen(clip, maps, self._objects)
         learnable, settings = self._network.queries, self._settings
@@ -262,7 +259,7 @@ class PromptedSession(ClipSession):
             (answers,) = self._network.decode(maps, prompts, average=settings.average)
             self._expressions.follow(clip, answers[learnable:], self._rules.similarity)
 
-    def _let_go(self, clip: Clip) -> None:
+    def _let_go(self, clip: Clip[ClipFeatures]) -> None:
         """Forget what was taken away before all frames that are to leave, and prompts of frames that are gone."""
         first = clip.first + clip.leaving.start
         gone = {track_id for track_id, since in self._hidden.items() if since <= first and track_id in self._objects}
@@ -271,7 +268,7 @@ class PromptedSession(ClipSession):
         self._objects.remove(sorted(gone))
         self._given = [one for one in self._given if one.position >= clip.first and one.track_id not in gone]
 
-    def _counts(self, clip: Clip) -> Tensor:
+    def _counts(self, clip: Clip[ClipFeatures]) -> Tensor:
         """Where answers for targets count, ``bool[N, T]``: not before they were given, nor on a mask that was given.
 
         Before a correction they count only where nothing else is known.
@@ -285,7 +282,7 @@ class PromptedSession(ClipSession):
             counts_nt[n, t] &= one.mask is None
         return counts_nt
 
-    def _follow(self, clip: Clip, found: Answers, learnable: Answers) -> None:
+    def _follow(self, clip: Clip[ClipFeatures], found: Answers, learnable: Answers) -> None:
         """What the prompts of targets say (specification §10)."""
         masks_nthw = self._with_stuff(found.masks_qthw.float(), learnable)
         counts_nt = self._counts(clip)
@@ -302,7 +299,7 @@ class PromptedSession(ClipSession):
         self._masks.vote(logits_nthw, seen_n[:, None] & counts_nt)
         self._identities.push(mean_where(found.embeddings_qtc, counts_nt), seen_n)
 
-    def _agrees(self, clip: Clip, masks_nthw: Tensor) -> tuple[Tensor, Tensor]:
+    def _agrees(self, clip: Clip[ClipFeatures], masks_nthw: Tensor) -> tuple[Tensor, Tensor]:
         """How well answers agree with masks that were given on this clip, ``float[N]``, 1 without; and well enough?"""
         agree_n = torch.ones(len(masks_nthw), device=self._device)
         accepted_n = torch.ones(len(masks_nthw), dtype=torch.bool, device=self._device)
@@ -337,7 +334,7 @@ class PromptedSession(ClipSession):
 
     # Results.
 
-    def _result(self, clip: Clip, t: int) -> FrameSegmentation:
+    def _result(self, clip: Clip[ClipFeatures], t: int) -> FrameSegmentation:
         position, frame = clip.first + t, clip.frames[t]
         label_hw, keys = self._pointed_at(clip, t)
         masks = [label_hw == n for n in range(1, len(keys) + 1)]
@@ -360,7 +357,7 @@ class PromptedSession(ClipSession):
         number_n[[n + 1 for n in visible]] = torch.tensor(labels[1:], dtype=torch.int32, device=self._device)
         return FrameSegmentation(frame.index, self._size_hw, segments, LabelMap(number_n[label_hw]), events=events)
 
-    def _pointed_at(self, clip: Clip, t: int) -> tuple[Tensor, list[int]]:
+    def _pointed_at(self, clip: Clip[ClipFeatures], t: int) -> tuple[Tensor, list[int]]:
         """What was pointed at, on a frame: ``int64[H, W]``, n for the n-th track (from 1); and these tracks."""
         position = clip.first + t
         exact = {one.track_id: one.mask for one in self._given if one.position == position and one.mask is not None}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from maskstream.mask2former.affinity import bi_softmax
@@ -266,18 +265,6 @@ def box_overlap(masks_nthw: Tensor) -> Tensor:
     return iou_nnt.max(2).values if masks_nthw.shape[1] else iou_nnt.sum(2)
 
 
-def mask_overlap(first_nthw: Tensor, second_mthw: Tensor) -> Tensor:
-    """IoU over all frames, ``float[N, M]``; 0 for two that are empty.
-
-    Args:
-        first_nthw: ``bool[N, T, h, w]``.
-        second_mthw: ``bool[M, T, h, w]``.
-    """
-    first, second = first_nthw.flatten(1).float(), second_mthw.flatten(1).float()
-    both_nm = first @ second.T
-    return both_nm / (first.sum(1)[:, None] + second.sum(1) - both_nm).clamp(min=1)
-
-
 def without_doubles(overlap_nn: Tensor, most: float) -> list[int]:
     """Positions of those that no earlier one overlaps so much, dropped ones among these (specification, T17).
 
@@ -286,17 +273,3 @@ def without_doubles(overlap_nn: Tensor, most: float) -> list[int]:
         most: from which on two are doubles.
     """
     return (~(overlap_nn.tril(-1) >= most).any(1)).nonzero()[:, 0].tolist() if len(overlap_nn) else []
-
-
-def assigned(affinity_nm: Tensor, least: float) -> dict[int, int]:
-    """For candidates the target that each is, by the Hungarian method; only pairs above ``least`` count.
-
-    Args:
-        affinity_nm: ``float[N, M]``, of targets and candidates.
-        least: what an affinity must exceed.
-    """
-    if not affinity_nm.numel():
-        return {}
-    values_nm = torch.where(affinity_nm > least, affinity_nm, 0).cpu().numpy()
-    pairs = zip(*linear_sum_assignment(values_nm, maximize=True), strict=True)
-    return {int(m): int(n) for n, m in pairs if values_nm[n, m] > 0}
