@@ -7,6 +7,8 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,8 +22,13 @@ _DAMAGED = (pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError, 
 """All that unpickling raises, depending on where the damage is."""
 
 
-def read_torch(path: Path) -> object:
+def read_torch(path: Path, *, leave: bool = False) -> object:
     """What `torch.save` wrote, if it is no more than tensors and plain data.
+
+    Args:
+        path: of the file.
+        leave: whether objects of other classes, such as the state of somebody's training, are left out rather than a
+            reason to refuse the file. Their code is never run.
 
     Raises:
         InputError: there is no such file, it is damaged, or holds more.
@@ -30,6 +37,8 @@ def read_torch(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if leave and (found := _without_others(path)) is not None:
+            return found
         raise InputError(
             f"{path} is no PyTorch checkpoint, or holds more than tensors, which is not loaded: give a plain state dict"
         ) from error
@@ -74,7 +83,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path)
-    loaded = read_arrays(path) if path.suffix == ".pkl" else read_torch(path)
+    loaded = read_arrays(path) if path.suffix == ".pkl" else read_torch(path, leave=True)
     if isinstance(loaded, Mapping):
         loaded = next((loaded[key] for key in ("model", "state_dict") if isinstance(loaded.get(key), Mapping)), loaded)
     if not isinstance(loaded, Mapping) or not loaded:
@@ -141,6 +150,61 @@ class _Arrays(pickle.Unpickler):
         if short not in known:
             raise pickle.UnpicklingError(f"it wants {module}.{name}")
         return known[short]
+
+
+class _Left:
+    """Stands for an object that was not loaded; whatever is done to it while a file is read does nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> _Left:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: object) -> None: ...
+
+    def __setitem__(self, _: object, __: object) -> None: ...
+
+    def append(self, _: object) -> None: ...
+
+    def extend(self, _: object) -> None: ...
+
+    def add(self, _: object) -> None: ...
+
+    def __call__(self, *_: object, **__: object) -> _Left:
+        return self
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class _Tensors(pickle.Unpickler):
+    """Reads tensors and plain data; everything else is `_Left`."""
+
+    def find_class(self, module: str, name: str) -> Callable[..., object]:
+        """Only what tensors are made of is found."""
+        storages = module == "torch" and name.endswith("Storage")
+        if storages or f"{module}.{name}" in _OF_TENSORS:
+            return cast("Callable[..., object]", super().find_class(module, name))
+        return _Left
+
+
+_OF_TENSORS = {
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch.Size",
+    "torch.device",
+}
+
+
+def _without_others(path: Path) -> object | None:
+    """What is in a file of `torch.save` but for objects of other classes; None if it is no such file."""
+    module = SimpleNamespace(
+        __name__="pickle", Unpickler=_Tensors, load=lambda file, **how: _Tensors(file, **how).load()
+    )
+    try:
+        found: object = torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
+    except (*_DAMAGED, RuntimeError):
+        return None
+    return found
 
 
 def _tensor(value: object) -> Tensor | None:

@@ -85,7 +85,7 @@ def read_authors(file: Path, settings: Path | None = None) -> TarViSNetwork:
     """TarViS from files of its authors.
 
     Args:
-        file: ``.pth`` as they published it, if it holds no more than tensors and plain data.
+        file: ``.pth`` as they published it; the state of their training, which is in it, too, is left.
         settings: their ``config.yaml``; None: it lies beside.
 
     Returns:
