@@ -70,7 +70,7 @@ def load(
     """Load a system by name.
 
     Args:
-        model: "deva", "mpvss", "tubelink" or "univs".
+        model: "deva", "mpvss", "tarvis", "tubelink" or "univs".
         segmenter: what finds objects by itself: "motion" (independently moving objects; no weights), the folder of a
             trained motion network, or a model of `transformers`; see `segmenters.loading.load_segmenter`.
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
@@ -94,15 +94,17 @@ def load(
         min_score: found objects below this confidence are ignored.
         flip: let a trained propagator see the video mirrored, to be fused with a run that does not.
         weights: of Tube-Link and MPVSS: a folder that training wrote, a file of the authors, or any Mask2Former, a
-            folder or a name on the hub; of UniVS, one of the first two. Of the options above ``size``, what the network
-            sees, is for them, too, and ``min_score`` for Tube-Link and UniVS; the rest are for DEVA.
-        window: of Tube-Link and UniVS, as the next: frames of a tube or clip; None: what the network is meant for, or
-            as published.
-        overlap: frames that a tube or clip sees again; None: none, and of UniVS all but one, but for classes of pixels.
+            folder or a name on the hub; of UniVS and TarViS, one of the first two. Of the options above ``size``, what
+            the network sees, is for them, too, ``min_score`` for all but MPVSS, and ``prompter`` for boxes of TarViS;
+            the rest are for DEVA.
+        window: of Tube-Link, UniVS and TarViS, as the next: frames of a tube or clip; None: what the network is meant
+            for, or as published.
+        overlap: frames that a tube or clip sees again; None: none, of TarViS half of them, and of UniVS all but one,
+            but for classes of pixels.
         linking: of Tube-Link: how objects of two tubes are told to be the same; None: by embeddings where the network
             has them.
         label_space: what classes mean where weights do not say, as in files of the authors; things come first there,
-            where the network counts them. Of all three.
+            where the network counts them. Of TarViS, too: which of those that it knows.
         key_every: of MPVSS, as the next two: frames from one key frame to the next.
         adaptive: take a key frame earlier where much changes.
         carrying: how masks get to the others; None: by the motion module where there is one, else by optical flow. All
@@ -119,7 +121,7 @@ def load(
         InputError: a name is unknown, and the message lists the known ones; or a checkpoint cannot be loaded.
     """
     for what, name, known in (
-        ("model", model, ["deva", "mpvss", "tubelink", "univs"]),
+        ("model", model, ["deva", "mpvss", "tarvis", "tubelink", "univs"]),
         ("dtype", dtype, ["auto", "bf16", "fp16", "fp32"]),
         ("schedule", schedule, ["online", "semi-online"]),
         ("alignment", alignment, ["auto", "flow", "network", "none"]),
@@ -141,6 +143,17 @@ def load(
             overlap=overlap,
             tracking=tracking,
             detect_every=detect_every,
+            size=size,
+            min_score=min_score,
+            compat=compat,
+        )
+    if model == "tarvis":
+        return _tarvis(
+            weights,
+            label_space,
+            prompter,
+            window=window,
+            overlap=overlap,
             size=size,
             min_score=min_score,
             compat=compat,
@@ -249,11 +262,36 @@ def _univs(
     return load_univs(path, settings=settings, space=space, text=text_encoder, short_side=size, device=_device())
 
 
+def _tarvis(
+    weights: str | None,
+    label_space: CategorySet | str | None,
+    prompter: str,
+    *,
+    window: int | None,
+    overlap: int | None,
+    size: int | None,
+    min_score: float,
+    compat: bool,
+) -> VideoSegmenter:
+    from maskstream.systems.tarvis import TarViSSettings, load_tarvis
+
+    settings = TarViSSettings(frames=window, overlap=overlap, min_score=min_score or None, compat=compat)
+    path = _system_weights("tarvis", weights)
+    return load_tarvis(
+        path,
+        settings=settings,
+        space=label_space,
+        prompter=load_prompter(prompter),
+        short_side=size,
+        device=_device(),
+    )
+
+
 def _space(label_space: CategorySet | str | None) -> CategorySet | None:
     """A label space that is given, or named."""
     if not isinstance(label_space, str):
         return label_space
-    from maskstream.datasets.classes import known_space
+    from maskstream.segmenters.label_spaces import known_space
 
     return known_space(label_space)
 
@@ -263,7 +301,7 @@ def _system_weights(model: str, weights: str | None) -> str:
     from maskstream.pretrained import is_pretrained
 
     if weights is None:
-        usual = "" if model == "univs" else ", or a Mask2Former"
+        usual = "" if model in ("tarvis", "univs") else ", or a Mask2Former"
         raise InputError(f"the model {model} needs weights: a folder that training wrote{usual}")
     return weights if is_pretrained(weights) else str(weights_of(weights, "weights"))
 

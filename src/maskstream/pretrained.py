@@ -201,6 +201,7 @@ class Pixels:
         mean: of RGB after that.
         std: of RGB after that.
         mode: of interpolation, as `F.interpolate` calls it.
+        padding: value 0 … 255 of what is padded; None: zero once pictures are normalised.
     """
 
     shortest: int | None = None
@@ -212,6 +213,7 @@ class Pixels:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     mode: str = "bilinear"
+    padding: float | None = None
 
     @classmethod
     def of(cls, folder: Path) -> Pixels:
@@ -256,15 +258,17 @@ class Pixels:
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     def __call__(self, frames: Sequence[Frame]) -> Tensor:
-        """Frames of one size, ``float32[B, 3, H, W]``; what is padded is zero."""
+        """Frames of one size, ``float32[B, 3, H, W]``."""
         pictures = torch.stack([torch.from_numpy(frame.image) for frame in frames]).permute(0, 3, 1, 2)
         height, width = self.resized_hw((pictures.shape[2], pictures.shape[3]))
         if (height, width) != tuple(pictures.shape[2:]):
             options = {} if self.mode == "nearest-exact" else {"align_corners": False, "antialias": True}
             pictures = F.interpolate(pictures, (height, width), mode=self.mode, **options)
-        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
-        normalised = (pictures.float() * self.scale - mean) / std
         bottom, right = (-side % self.divisor for side in (height, width))
         if self.pad_hw is not None:
             bottom, right = max(self.pad_hw[0] - height, 0), max(self.pad_hw[1] - width, 0)
-        return F.pad(normalised, (0, right, 0, bottom))
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        levels = pictures.float()
+        if self.padding is not None:
+            return (F.pad(levels, (0, right, 0, bottom), value=self.padding) * self.scale - mean) / std
+        return F.pad((levels * self.scale - mean) / std, (0, right, 0, bottom))

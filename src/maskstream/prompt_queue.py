@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+
+from torch import Tensor
 
 from .types import (
     BoxPrompt,
@@ -34,6 +36,10 @@ class WaitingPrompts:
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
+
+    def __contains__(self, frame_index: int) -> bool:
+        """Whether prompts of this frame wait."""
+        return frame_index in self._waiting
 
     def add(self, prompts: Sequence[ObjectPrompt]) -> None:
         """Take prompts that were `checked`."""
@@ -126,6 +132,45 @@ class WaitingPrompts:
                     f"the point {x:g},{y:g} of object {prompt.object_id} on frame {prompt.frame_index} "
                     f"is outside the video, which is {width} wide and {height} high"
                 )
+
+
+def check_says(prompt: ObjectPrompt, system: str) -> None:
+    """See that a prompt says where the object is.
+
+    Args:
+        prompt: what came.
+        system: what does not learn from where an object is not.
+
+    Raises:
+        InputError: its mask is empty, or it says where the object is not.
+    """
+    if isinstance(prompt, MaskPrompt):
+        mask_hw = prompt.mask if prompt.void is None else prompt.mask & ~prompt.void
+        if not bool(mask_hw.any()):
+            raise InputError(
+                f"the mask for object {prompt.object_id} on frame {prompt.frame_index} is empty: give it on a frame "
+                "where the object is seen"
+            )
+    elif isinstance(prompt, PointPrompt | ScribblePrompt):
+        signs = prompt.positive if isinstance(prompt, PointPrompt) else (prompt.positive,)
+        if not all(signs):
+            raise InputError(
+                f"{system} learns from what an object is, not from what it is not: leave out negative points and "
+                f"strokes of object {prompt.object_id}, or give its mask"
+            )
+
+
+def paint_given(label_hw: Tensor, masks: Mapping[int, Tensor]) -> None:
+    """Masks that were given come out as they were given: number n is where its mask is, and nowhere else.
+
+    Args:
+        label_hw: ``int64[H, W]``, is painted on.
+        masks: ``bool[H, W]`` by number; the later ones on top.
+    """
+    for number in masks:
+        label_hw[label_hw == number] = 0
+    for number, mask_hw in masks.items():
+        label_hw[mask_hw.to(label_hw.device)] = number
 
 
 def by(size_hw: tuple[int, int]) -> str:

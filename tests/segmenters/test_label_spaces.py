@@ -2,9 +2,10 @@
 
 import pytest
 
-from maskstream.datasets.classes import ADE20K, CITYSCAPES_VPS, VIPSEG, known_space
+from maskstream.datasets.classes import ADE20K, CITYSCAPES_VPS, VIPSEG
 from maskstream.segmenters.label_spaces import (
     _known,
+    known_space,
     label_space,
     shared_categories,
     shown_categories,

@@ -14,29 +14,28 @@ if TYPE_CHECKING:
 
 _MODEL = "How"
 
-_DEVA, _CLIPS = ("deva",), ("tubelink", "mpvss", "univs")
+_DEVA, _CLIPS = ("deva",), ("tubelink", "mpvss", "univs", "tarvis")
 MODELS_OF: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("segmenter", "propagator", "prompter", "exact", "dtype", "alignment", "max_objects", "flip"), _DEVA
-    ),
+    **dict.fromkeys(("segmenter", "propagator", "exact", "dtype", "alignment", "max_objects", "flip"), _DEVA),
+    "prompter": ("deva", "tarvis"),
     **dict.fromkeys(("schedule", "voting_frames", "detection_every", "max_missed", "key_frames"), _DEVA),
-    **dict.fromkeys(("window", "overlap"), ("tubelink", "univs")),
+    **dict.fromkeys(("window", "overlap"), ("tubelink", "univs", "tarvis")),
     "linking": ("tubelink",),
     **dict.fromkeys(("tracking", "detect_every", "text_encoder"), ("univs",)),
     **dict.fromkeys(("key_every", "adaptive", "carrying"), ("mpvss",)),
     "weights": _CLIPS,
-    "min_score": ("deva", "tubelink", "univs"),
+    "min_score": ("deva", "tubelink", "univs", "tarvis"),
 }
 """Options that not all systems have, and those that do."""
 
 Model: TypeAlias = Annotated[
-    str, typer.Option("--model", help="The system: deva, tubelink, mpvss or univs.", rich_help_panel=_MODEL)
+    str, typer.Option("--model", help="The system: deva, tubelink, mpvss, univs or tarvis.", rich_help_panel=_MODEL)
 ]
 Weights: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Of tubelink, mpvss and univs: a folder that training wrote; of the first two, any Mask2Former, too.",
+        help="Of all but deva: a folder that training wrote; of tubelink and mpvss any Mask2Former, too.",
         show_default=False,
         rich_help_panel=_MODEL,
     ),
@@ -56,7 +55,7 @@ Overlap: TypeAlias = Annotated[
     typer.Option(
         "--overlap",
         min=0,
-        help="Frames that a tube or clip sees again.  [default: none; of univs all but one, but for vss]",
+        help="Frames that a tube or clip sees again.  [default: none; tarvis: half; univs: all but one, but for vss]",
         show_default=False,
         rich_help_panel=_MODEL,
     ),

@@ -183,7 +183,7 @@ def predict(
             "text_encoder": text_encoder,
         },
     )
-    if model in ("tubelink", "univs"):
+    if model in ("tubelink", "univs", "tarvis"):
         how["compat"] = compat == "official"
     request = Request(
         dataset,

@@ -148,7 +148,7 @@ def segment(
     label_space: Annotated[
         str | None,
         typer.Option(
-            help="What classes mean where weights do not say: vipseg, vspw, kitti-step …",
+            help="What classes mean where weights do not say, or which of those that tarvis knows: vipseg, vspw …",
             show_default=False,
             rich_help_panel="How",
         ),
@@ -288,6 +288,8 @@ def _categories(classes: str | None, system: VideoSegmenter, *, told: bool) -> C
     """
     from maskstream.types import OBJECT, CategorySet, InputError
 
+    if len(system.label_spaces) > 1 and not told:
+        raise InputError(f"this model knows {', '.join(system.label_spaces)}: say which with --label-space")
     known = next(iter(system.label_spaces.values()), OBJECT)
     if classes is None and system.open_vocabulary and not told and known == OBJECT:
         raise InputError("this model finds what it is told to look for: name classes, as in --classes cat,dog")

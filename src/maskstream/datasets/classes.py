@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from maskstream.types import Category, CategorySet, InputError
+from maskstream.types import Category, CategorySet
 
 _VSPW = """
 wall ceiling door* stair ladder* escalator Playground_slide handrail_or_fence window* rail goal* pillar pole floor
@@ -88,15 +88,3 @@ CAMVID = _starred("camvid", _CAMVID.split(), first=0)
 
 ADE20K = _starred("ade20k", _ADE20K.split(","), first=1)
 """150 categories, 1 to 150, 100 of them things."""
-
-
-def known_space(name: str) -> CategorySet:
-    """A label space by its name.
-
-    Raises:
-        InputError: there is none of this name.
-    """
-    spaces = {space.name: space for space in (VIPSEG, VSPW, CITYSCAPES, CITYSCAPES_VPS, KITTI_STEP, CAMVID, ADE20K)}
-    if name not in spaces:
-        raise InputError(f"unknown label space {name!r}; known: {', '.join(spaces)}")
-    return spaces[name]

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskstream.types import resize_masks
+
 MIN_SCORE = 0.8
 """Class score that a panoptic segment must exceed, as published."""
 
@@ -235,6 +237,20 @@ def surest_class(values_khw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, 
 def resized(values_nhw: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Bilinear without averaging where it shrinks, as published."""
     return F.interpolate(values_nhw[None], size_hw, mode="bilinear", align_corners=False)[0]
+
+
+def at_input(masks_nhw: Tensor, sizes: FrameSizes) -> Tensor:
+    """Masks at the size of the padded input, ``float[N, H, W]``; what is thin does not vanish.
+
+    Args:
+        masks_nhw: ``bool[N, H, W]``, at the size of the source.
+        sizes: of the frame.
+    """
+    soft_nhw = resize_masks(masks_nhw, sizes.content_hw)
+    if len(soft_nhw):
+        soft_nhw = soft_nhw / soft_nhw.amax((1, 2), keepdim=True).clamp(min=1e-6)
+    bottom, right = (padded - side for padded, side in zip(sizes.padded_hw, sizes.content_hw, strict=True))
+    return F.pad(soft_nhw, (0, right, 0, bottom))
 
 
 def at_source(logits_nhw: Tensor, sizes: FrameSizes) -> Tensor:

@@ -123,6 +123,25 @@ def shown_categories(own: CategorySet, wanted: CategorySet | str | None) -> dict
     return shown
 
 
+def known_space(name: str) -> CategorySet:
+    """A label space of a benchmark, or of the synthetic world, by its name.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    # Not at the top: they open every dataset's module, and the world.
+    from maskstream.datasets import classes
+    from maskstream.datasets.youtube_vis import OVIS, YTVIS_2019, YTVIS_2021
+    from maskstream.synthetic.scene import WORLD
+
+    benchmarks = (classes.VIPSEG, classes.VSPW, classes.CITYSCAPES, classes.CITYSCAPES_VPS, classes.KITTI_STEP)
+    others = (classes.CAMVID, classes.ADE20K, YTVIS_2019, YTVIS_2021, OVIS, WORLD)
+    spaces = {space.name: space for space in (*benchmarks, *others)}
+    if name not in spaces:
+        raise InputError(f"unknown label space {name!r}; known: {', '.join(spaces)}")
+    return spaces[name]
+
+
 @cache
 def _known() -> tuple[CategorySet, ...]:
     # Not at the top: they open every dataset's module, and the world.

@@ -28,7 +28,7 @@ from maskstream.mask2former.prediction import ClipPrediction
 from maskstream.pretrained import folder_of_kind, load_pretrained
 from maskstream.types import InputError
 
-from .neck import TemporalNeck, clip_features
+from .neck import TemporalNeck, clip_features, neck_features
 from .targets import ObjectEncoder, ObjectQueries, PointTargets, largest_of_each
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ PADDING = 128
 
 Group: TypeAlias = Literal["instance", "background", "semantic", "object_background", "object"]
 """Of queries. A group shares its code; what its queries begin with is learned but for the last two."""
+
+Maps: TypeAlias = tuple[Tensor, ...]
+"""Of the backbone, ``float[X, C', h, w]`` each, at strides 4, 8, 16 and 32, of X frames by themselves."""
 
 _GROUPS: tuple[Group, ...] = ("instance", "background", "semantic", "object_background", "object")
 
@@ -63,6 +66,9 @@ class TarViSConfig:
         object_hidden: width of its feed-forward parts.
         neck_hidden: width of those of the temporal neck.
         frames: of the clips that it is meant for.
+        grid: whether what no mask covers has queries, too, where objects are pointed out.
+        names: of all classes, those of a label space after those of the one before; a star stands behind those of
+            things. Without, they are known by their label spaces.
     """
 
     label_spaces: tuple[str, ...]
@@ -74,6 +80,8 @@ class TarViSConfig:
     object_hidden: int = 2048
     neck_hidden: int = 1024
     frames: int = 12
+    grid: bool = True
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +105,7 @@ class ObjectAnswers:
 
     Attributes:
         masks_bnthw: ``float[B, N, T, h, w]``, logits, the greatest of each object's queries.
-        background_bthw: ``float[B, T, h, w]``, the greatest of the cells.
+        background_bthw: ``float[B, T, h, w]``, the greatest of the cells; without a grid ``float[0, T, h, w]``.
         queries_bqc: ``float[B, Q, C]``, those of objects, not normalised.
     """
 
@@ -133,7 +141,9 @@ class TargetModules(nn.Module):
         self.class_embedders = nn.ModuleDict(
             {group: nn.Linear(channels, channels) for group in ("instance", "background", "semantic")}
         )
-        self.encoder = ObjectEncoder(channels, heads=heads, hidden=config.object_hidden, layers=config.object_layers)
+        self.encoder = ObjectEncoder(
+            channels, heads=heads, hidden=config.object_hidden, layers=config.object_layers, grid=config.grid
+        )
 
 
 class TarViSNetwork(nn.Module):
@@ -177,6 +187,23 @@ class TarViSNetwork(nn.Module):
             pixels_bt3hw: ``float[B, T, 3, H, W]``, from `padded_pixels`.
         """
         return clip_features(self.core.model.pixel_level_module, self.targets.neck, pixels_bt3hw)
+
+    def maps(self, pixels_x3hw: Tensor) -> Maps:
+        """What `joined` makes features of.
+
+        Args:
+            pixels_x3hw: ``float[X, 3, H, W]``, as for `features`.
+        """
+        return tuple(self.core.model.pixel_level_module.encoder(pixels_x3hw).feature_maps)
+
+    def joined(self, maps: Maps, *, frames: int) -> ClipFeatures:
+        """Features of clips whose frames went through the backbone before; as `features`.
+
+        Args:
+            maps: of the frames of all clips, one clip after the other.
+            frames: T.
+        """
+        return neck_features(self.core.model.pixel_level_module.decoder, self.targets.neck, maps, frames=frames)
 
     def encode(self, features_tchw: Tensor, masks_nthw: Tensor, points: PointTargets | None = None) -> ObjectQueries:
         """Objects of a clip as queries; see `ObjectEncoder`.
@@ -335,9 +362,10 @@ def read_tarvis(folder: Path) -> TarViSNetwork:
 
 def _object_answers(stage: Stage, groups: Mapping[str, slice], counts: Sequence[int]) -> ObjectAnswers:
     assert stage.masks_bqthw is not None
+    cells_bgthw = stage.masks_bqthw[:, groups["object_background"]]
     return ObjectAnswers(
         largest_of_each(stage.masks_bqthw[:, groups["object"]], counts),
-        stage.masks_bqthw[:, groups["object_background"]].amax(1),
+        cells_bgthw.amax(1) if cells_bgthw.shape[1] else cells_bgthw.flatten(0, 1),
         stage.queries_bqc[:, groups["object"]],
     )
 

@@ -48,7 +48,7 @@ class ObjectQueries:
     """What the object encoder says.
 
     Attributes:
-        background_gc: ``float[G, C]``, a query of each cell.
+        background_gc: ``float[G, C]``, a query of each cell; G is 0 without a grid.
         objects_qc: ``float[Q, C]``, those of an object one after the other.
         counts: how many each object has: k of a mask, one of a point.
     """
@@ -71,6 +71,10 @@ class Memory:
     content_qlc: Tensor
     codes_qlc: Tensor
     length_q: Tensor
+
+    def since(self, first: int) -> Memory:
+        """That of all queries from one on."""
+        return Memory(self.content_qlc[first:], self.codes_qlc[first:], self.length_q[first:])
 
     def means(self) -> Tensor:
         """``float[Q, C]``: what queries begin with."""
@@ -122,10 +126,12 @@ class ObjectEncoder(nn.Module):
         heads: of attention.
         hidden: width of the feed-forward parts.
         layers: how often queries look.
+        grid: whether what no mask covers has queries.
     """
 
-    def __init__(self, channels: int, *, heads: int, hidden: int, layers: int) -> None:
+    def __init__(self, channels: int, *, heads: int, hidden: int, layers: int, grid: bool = True) -> None:
         super().__init__()
+        self.grid = grid
         self.kinds = nn.ParameterDict(
             {kind: nn.Parameter(torch.randn(channels)) for kind in ("background", "mask", "point")}
         )
@@ -158,6 +164,8 @@ class ObjectEncoder(nn.Module):
         most = MOST_TRAINING if self.training else MOST
         memory = region_memory(features_tchw.detach(), regions, most=most)
         cells, objects = GRID[0] * GRID[1], len(masks_nthw)
+        if not self.grid:
+            memory, cells = memory.since(cells), 0
         contents = [memory.means()]
         codes = [self.kinds["background"].expand(cells, -1), self.kinds["mask"].expand(objects * parts, -1)]
         if points is not None:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from maskstream.mask2former.postprocess import AT_ONCE, FrameSizes
-from maskstream.types import BoxPrompt, ObjectPrompt, PointPrompt, ScribblePrompt, resize_masks
+from maskstream.mask2former.postprocess import AT_ONCE, FrameSizes, at_input
+from maskstream.types import BoxPrompt, ObjectPrompt, PointPrompt, ScribblePrompt
 
 from .prompts import STRIDE, Choose, PromptMap, Tokens, box_tokens, joined, mask_tokens, point_tokens
 
@@ -84,20 +83,6 @@ def drawn(prompt: ScribblePrompt, size_hw: tuple[int, int], width_px: int) -> Te
     points = np.rint(np.array([*prompt.stroke_xy, prompt.stroke_xy[-1]])).astype(np.int32)  # one point is a line, too
     cv2.polylines(canvas, [points.reshape(-1, 1, 2)], isClosed=False, color=1, thickness=width_px)
     return torch.from_numpy(canvas).bool()
-
-
-def at_input(masks_nhw: Tensor, sizes: FrameSizes) -> Tensor:
-    """Masks at the size of the padded input, ``float[N, H, W]``; what is thin does not vanish.
-
-    Args:
-        masks_nhw: ``bool[N, H, W]``, at the size of the source.
-        sizes: of the frame.
-    """
-    soft_nhw = resize_masks(masks_nhw, sizes.content_hw)
-    if len(soft_nhw):
-        soft_nhw = soft_nhw / soft_nhw.amax((1, 2), keepdim=True).clamp(min=1e-6)
-    bottom, right = (padded - side for padded, side in zip(sizes.padded_hw, sizes.content_hw, strict=True))
-    return F.pad(soft_nhw, (0, right, 0, bottom))
 
 
 def _of_masks(where: PromptMap, masks: list[Tensor], sizes: FrameSizes, *, count: int, choose: Choose) -> Tokens:

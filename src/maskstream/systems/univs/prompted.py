@@ -15,9 +15,9 @@ from torch import Tensor
 from maskstream.mask2former.affinity import mask_overlap
 from maskstream.mask2former.clips import Clip
 from maskstream.mask2former.network import ClipFeatures
-from maskstream.mask2former.postprocess import masks_at_source, owners
+from maskstream.mask2former.postprocess import at_input, masks_at_source, owners
 from maskstream.pretrained import Pixels
-from maskstream.prompt_queue import WaitingPrompts, from_plain, to_plain
+from maskstream.prompt_queue import WaitingPrompts, check_says, from_plain, paint_given, to_plain
 from maskstream.segmenters.prompted import given_mask, last_given
 from maskstream.types import (
     CategorySet,
@@ -42,7 +42,7 @@ from maskstream.types import (
 
 from .expressions import Expressions, ReadTexts, mean_where
 from .network import Answers, UniVSNetwork
-from .pointing import Pointed, at_input, pointed_tokens
+from .pointing import Pointed, pointed_tokens
 from .prompts import PromptMap, Tokens
 from .regions import class_values
 from .session import TargetSession
@@ -128,7 +128,7 @@ class PromptedSession(TargetSession):
         for prompt in accepted:
             if prompt.object_id in self._hidden or self._objects.was_removed(prompt.object_id):
                 raise InputError(f"object {prompt.object_id} was removed: ids are never reused, give a new one")
-            _check_says(prompt)
+            check_says(prompt, "UniVS")
         for prompt in accepted:
             self._objects.reserve(prompt.object_id)
         self._queue.add(accepted)
@@ -372,32 +372,5 @@ class PromptedSession(TargetSession):
         votes_n = self._masks.votes_nt[shown, t].clamp(min=1)[:, None, None]
         logits_nhw = self._masks.sum_nthw[shown, t] / votes_n
         label_hw, _ = owners(logits_nhw, torch.ones(len(shown)), clip.sizes)
-        for number, key in enumerate(keys, 1):
-            if (mask := exact.get(key)) is not None:
-                label_hw[label_hw == number] = 0
-        for number, key in enumerate(keys, 1):
-            if (mask := exact.get(key)) is not None:
-                label_hw[mask.to(self._device)] = number
+        paint_given(label_hw, {n: exact[key] for n, key in enumerate(keys, 1) if key in exact})
         return label_hw, keys
-
-
-def _check_says(prompt: ObjectPrompt) -> None:
-    """See that a prompt says where the object is.
-
-    Raises:
-        InputError: its mask is empty, or it says only where the object is not.
-    """
-    if isinstance(prompt, MaskPrompt):
-        mask = given_mask([prompt])
-        if mask is None or not bool(mask.any()):
-            raise InputError(
-                f"the mask for object {prompt.object_id} on frame {prompt.frame_index} is empty: give it on a frame "
-                "where the object is seen"
-            )
-    elif isinstance(prompt, PointPrompt | ScribblePrompt):
-        signs = prompt.positive if isinstance(prompt, PointPrompt) else (prompt.positive,)
-        if not all(signs):
-            raise InputError(
-                f"UniVS learns from what an object is, not from what it is not: leave out negative points and strokes "
-                f"of object {prompt.object_id}, or give its mask"
-            )
