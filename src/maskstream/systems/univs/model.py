@@ -29,6 +29,9 @@ _NEEDS_TEXT = (
     "(--text-encoder)"
 )
 
+_LONG_SIDE = 1333
+"""Most of the long side, as published."""
+
 _UNNAMED = "LABEL_0"
 """What `transformers` calls the first class of a network that nobody gave names."""
 
@@ -206,10 +209,6 @@ def load_univs(
         names_kd=names_kd,
         settings=settings,
     )
-
-
-_LONG_SIDE = 1333
-"""Most of the long side, as published."""
 
 
 def _own_space(network: UniVSNetwork) -> CategorySet | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
 from maskstream.types import Task
@@ -104,14 +104,5 @@ class UniVSSettings:
 
     def rules(self, task: Task) -> Rules:
         """The numbers for a task."""
-        published = PUBLISHED[task]
-        return replace(
-            published,
-            tokens=published.tokens if self.tokens is None else self.tokens,
-            min_score=published.min_score if self.min_score is None else self.min_score,
-            double=published.double if self.double is None else self.double,
-            match=published.match if self.match is None else self.match,
-            similarity=published.similarity if self.similarity is None else self.similarity,
-            candidates=published.candidates if self.candidates is None else self.candidates,
-            share=published.share if self.share is None else self.share,
-        )
+        given = {field.name: getattr(self, field.name) for field in fields(Rules)}
+        return replace(PUBLISHED[task], **{name: value for name, value in given.items() if value is not None})
