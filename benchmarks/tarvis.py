@@ -35,7 +35,7 @@ TASKS = (*CATEGORIES, *PROMPTS)
 
 TRAINED: dict[str, tuple[str, ...]] = {
     "default": (),
-    "no background": ("task.background=false",),
+    "no background": ("task.grid=false",),
     "one query": ("task.object_queries=1",),
 }
 """By name, what is changed in the recipe."""

@@ -28,11 +28,12 @@ from .flow import FlowBatch, FlowPairs, stacked_pairs
 from .moving import FilmedPictures, MotionBatch, MovingPictures, stacked
 from .pasted import PastedClips
 from .prompted_clips import PromptedBatch, PromptedClips, stacked_prompts
-from .recipe import CUTOUTS, FILMED, PAIRS, SYNTHETIC, Recipe, SourceRecipe, ValidateRecipe
+from .recipe import CUTOUTS, FILMED, PAIRS, SYNTHETIC, Kind, Recipe, SourceRecipe, ValidateRecipe
 from .recipe import Augmentation as AugmentationName
 from .rendered import RenderedClips
 from .sampling import Augmentation, GapSchedule, ImageClips, Mixture, Source, VideoClips, some_of
 from .signals import ignore_stop_signals
+from .target_clips import TargetBatch, TargetClips, TargetSource, stacked_targets
 from .tubes import AnnotatedTubes, RenderedTubes, TubeBatch, Tubes, TubeSource, stacked_tubes
 
 if TYPE_CHECKING:
@@ -210,6 +211,71 @@ def prompted_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> It
     """The same for UniVS; made by worker processes."""
     loader = _loader(recipe, accelerator, start, prompted_clips(recipe), stacked_prompts)
     return (batch.to(accelerator.device) for batch in loader)
+
+
+def target_clips(recipe: Recipe) -> TargetClips:
+    """The clips of a recipe with what is asked for in them; every source has a label space of its own.
+
+    Raises:
+        InputError: a source is missing, has nothing to train on, or nothing that the recipe asks for; or batches are to
+            have clips of several sources.
+    """
+    plan = recipe.train
+    if recipe.data.mix == "sample":
+        raise InputError("data.mix=sample: batches of TarViS have clips of one source, mix=batch")
+    sources = []
+    for source in _drawn_from(recipe):
+        kinds, space = _kinds(recipe, source), _space(recipe, source).things_first()
+        made, weight = _tubes_of(recipe, source)
+        sources.append((TargetSource(made, kinds, space), weight))
+    return TargetClips(sources, recipe.task, seed=plan.seed, batch=plan.batch)
+
+
+def target_batches(recipe: Recipe, accelerator: Accelerator, start: int) -> Iterator[TargetBatch]:
+    """The same for TarViS; made by worker processes."""
+    loader = _loader(recipe, accelerator, start, target_clips(recipe), stacked_targets)
+    return (batch.to(accelerator.device) for batch in loader)
+
+
+def target_spaces(recipe: Recipe) -> tuple[CategorySet, ...]:
+    """The label spaces whose classes a TarViS of a recipe learns, things first.
+
+    Raises:
+        InputError: see `target_clips`, or two sources have other classes under one name.
+    """
+    spaces: dict[str, CategorySet] = {}
+    for source in _drawn_from(recipe):
+        if {"vis", "vps"} & set(_kinds(recipe, source)):
+            space = _space(recipe, source).things_first()
+            if spaces.setdefault(space.name, space).names != space.names:
+                raise InputError(f"{source.key} has other classes of {space.name} than another source: leave one out")
+    return tuple(spaces.values())
+
+
+def _kinds(recipe: Recipe, source: SourceRecipe) -> dict[Kind, float]:
+    """What clips of a source are asked for, with weights.
+
+    Raises:
+        InputError: nothing, or more than its labels allow.
+    """
+    allowed: list[Kind] = ["vis", "vps", "objects"]
+    if source.name != SYNTHETIC:
+        from maskstream.datasets.catalogue import find_dataset
+
+        tasks = set(find_dataset(source.name).tasks)
+        has: dict[Kind, bool] = {
+            "vis": bool({Task.VIS, Task.VPS} & tasks),
+            "vps": Task.VPS in tasks,
+            "objects": bool(tasks - {Task.VSS}),
+        }
+        allowed = [kind for kind in allowed if has[kind]]
+    wanted = allowed if source.kinds is None else source.kinds
+    if not set(wanted) <= set(allowed):
+        raise InputError(f"{source.key} cannot be taken for all of {', '.join(wanted)}: {', '.join(allowed) or 'none'}")
+    weights = {kind: weight for kind in wanted if (weight := getattr(recipe.task.kinds, kind))}
+    if not weights:
+        raise InputError(f"task.kinds asks for nothing that {source.key} has: {', '.join(wanted) or 'none'}")
+    return weights
 
 
 def first_classes(recipe: Recipe) -> CategorySet:

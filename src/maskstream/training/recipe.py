@@ -38,6 +38,9 @@ FILMED = "clips"
 PAIRS = "pairs"
 """The source whose root is the same, and whose pictures are taken as they are; for the click network."""
 
+Kind: TypeAlias = Literal["vis", "vps", "objects"]
+"""What a clip is asked for in TarViS: instances, regions with everything else, or objects that are pointed out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecipe:
@@ -45,13 +48,13 @@ class ModelRecipe:
 
     Attributes:
         family: of the model; "core" is the query core, `maskstream.mask2former`, and "backbone" its backbone alone;
-            "tubelink", "mpvss" and "univs" are built around it.
+            "tubelink", "mpvss", "univs" and "tarvis" are built around it.
         size: of the propagation network, or "tiny", "r50" or "swin-t" of the query core; None: that of the weights it
             starts from. Of "mpvss" and "flow" that of the motion module: "tiny", otherwise as published.
         frozen_normalisation: keep the statistics of batch normalisation as they are, as published.
         init: folder or file of weights to start from.
         image_backbone: file of ImageNet weights to start the pixel encoder from, of a ResNet-50 as torchvision names
-            them; for the query core a folder or a name of the hub, of the same kind of backbone.
+            them; for the query core a folder or a name of the hub, of the same kind of backbone, and only without init.
         mask_backbone: the same for the mask encoder, of a ResNet-18.
         flow_encoder: to start the motion encoder from: file of a trained FlowNetS, or folder of weights of "flow".
         flow: of "mpvss", what moves masks: query flow "fused" with pixel flow (the method), "query" flow by itself,
@@ -62,11 +65,12 @@ class ModelRecipe:
         text: folder or name of the hub of a CLIP text tower, for "univs"; it stays as it is. None: that of the weights,
             or a small new one that is trained, too.
         frozen: what of a "univs" stays as it is: nothing, the backbone, or the pixel decoder, too.
+        object_layers: of the object encoder of a new "tarvis".
     """
 
-    family: Literal["propagation", "motion", "click", "core", "backbone", "tubelink", "mpvss", "flow", "univs"] = (
-        "propagation"
-    )
+    family: Literal[
+        "propagation", "motion", "click", "core", "backbone", "tubelink", "mpvss", "flow", "univs", "tarvis"
+    ] = "propagation"
     size: Literal["small", "deva", "xmem", "tiny", "r50", "swin-t"] | None = "deva"
     frozen_normalisation: bool = True
     init: str | None = None
@@ -77,6 +81,22 @@ class ModelRecipe:
     flow_query: Literal["key", "learned", "random"] | None = None
     text: str | None = None
     frozen: Literal["nothing", "backbone", "pixels"] = "nothing"
+    object_layers: Count = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindsRecipe:
+    """How often a batch is of which kind, beside others that its source has; see `Kind`.
+
+    Attributes:
+        vis: weight.
+        vps: weight.
+        objects: weight.
+    """
+
+    vis: NotNegative = 0.3
+    vps: NotNegative = 0.3
+    objects: NotNegative = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +105,15 @@ class TaskRecipe:
 
     Attributes:
         frames: of a clip.
-        objects: of a clip at most.
+        objects: of a clip at most; of TarViS, where objects are pointed out.
         memory_frames: that a query reads at most.
         deep_update: how probable it is after a frame.
         auxiliary: weight of the auxiliary loss; of the query core, of the classes of places.
         bootstrap: iterations between which the fraction of pixels that count goes from 1 to ``hardest``.
         hardest: this fraction at last.
         mistakes: how probable it is that what was found in a sample is spoilt on a frame, for training to mend it.
-        points: of a clip at which the masks of the query core are compared with the truth.
+        points: of a clip at which the masks of the query core are compared with the truth; of UniVS and TarViS, of each
+            frame, and of TarViS in VIS also those at which classes of pixels are.
         tubes: of a clip, for Tube-Link and UniVS; 2: things of one and the other learn to be the same.
         overlap: frames that two tubes share.
         slots: whether the last queries stand for the classes of stuff, each for one.
@@ -108,6 +129,12 @@ class TaskRecipe:
         visual: how probable visual prompts are where names of classes could be prompts.
         expressions: how probable sentences are where there are some.
         reid: weight of each group of the loss of embeddings.
+        kinds: of batches, for TarViS.
+        point_share: how probable it is that an object is pointed out with a point, not with its mask.
+        reference: frame on which objects are pointed out: any on which one is seen, or the first of these.
+        object_queries: of an object with a mask, in training.
+        grid: whether what no mask covers has queries beside those of objects.
+        vps_points: of each frame at which classes of pixels are compared in VPS.
     """
 
     frames: Count = 8
@@ -133,6 +160,12 @@ class TaskRecipe:
     visual: Fraction = 0.31
     expressions: Fraction = 0.3
     reid: NotNegative = 0.5
+    kinds: KindsRecipe = field(default_factory=KindsRecipe)
+    point_share: Fraction = 0.3
+    reference: Literal["any", "first"] = "any"
+    object_queries: Count = 4
+    grid: bool = True
+    vps_points: Count = 25_088
 
 
 Augmentation: TypeAlias = Literal["stable", "aggressive", "static", "large-scale"]
@@ -157,6 +190,7 @@ class SourceRecipe:
         step: take every so many frames of a rendered scene; of cut-outs, up to so many.
         textures: a texture pack to paint rendered scenes with.
         stuff: take stuff for objects too, in rendered scenes.
+        kinds: what it is taken for in TarViS; None: all that its labels allow.
     """
 
     name: str
@@ -173,6 +207,7 @@ class SourceRecipe:
     step: Count = 1
     textures: str | None = None
     stuff: bool = False
+    kinds: tuple[Kind, ...] | None = None
 
     @property
     def key(self) -> str:

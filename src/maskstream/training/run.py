@@ -35,11 +35,14 @@ from maskstream.systems.mpvss.checkpoints import take_flow
 from maskstream.systems.mpvss.motion import Motion
 from maskstream.systems.mpvss.motion import MotionConfig as FlowConfig
 from maskstream.systems.mpvss.network import MpvssNetwork, motion_config, read_motion
+from maskstream.systems.tarvis.label_spaces import marked
+from maskstream.systems.tarvis.network import PART as TARVIS
+from maskstream.systems.tarvis.network import TarViSConfig, TarViSNetwork, read_tarvis
 from maskstream.systems.tubelink.losses import AssociationLoss, TubeCriterion
 from maskstream.systems.tubelink.network import TubeLinkConfig, TubeLinkNetwork, take_association
 from maskstream.systems.univs.network import PART, UniVSConfig, UniVSNetwork, read_univs
 from maskstream.systems.univs.text import load_text, new_text
-from maskstream.types import InputError
+from maskstream.types import OBJECT, InputError
 
 from .backbone import BackboneLearner, stacked_crops
 from .checkpoint import newest
@@ -58,6 +61,8 @@ from .data import (
     motion_batches,
     moving_pictures,
     prompted_batches,
+    target_batches,
+    target_spaces,
     thing_crops,
     tube_batches,
     tube_classes,
@@ -71,6 +76,7 @@ from .propagation import PropagationLearner
 from .recipe import FILMED, ModelRecipe, Recipe, recipe_text, what_decides
 from .report import write_report
 from .schedule import mixed
+from .tarvis import TarViSLearner, retargeted
 from .tubelink import TubeLinkLearner
 from .tubes import cut
 from .univs import UniVSLearner, grammar
@@ -185,6 +191,8 @@ def _run(
         progress = _fit(build_mpvss_learner(recipe), tube_batches, *what)
     elif recipe.model.family == "univs":
         progress = _fit(build_univs_learner(recipe), prompted_batches, *what)
+    elif recipe.model.family == "tarvis":
+        progress = _fit(build_tarvis_learner(recipe), target_batches, *what)
     elif recipe.model.family == "flow":
         progress = _fit(build_flow_learner(recipe), flow_batches, *what)
     elif recipe.model.family == "core":
@@ -425,6 +433,46 @@ def build_univs_learner(recipe: Recipe) -> UniVSLearner:
     )
 
 
+def build_tarvis_learner(recipe: Recipe) -> TarViSLearner:
+    """TarViS of a recipe, with its losses and its validation.
+
+    Raises:
+        InputError: weights cannot be read, no size is named, or sources do not have what they are asked for.
+    """
+    torch.manual_seed(mixed(recipe.train.seed, 0))
+    model, task, spaces = recipe.model, recipe.task, target_spaces(recipe)
+    begun = None if model.init is None else Path(_begun_from(model.init))
+    known = read_tarvis(begun) if begun is not None and (begun / f"{TARVIS}.json").is_file() else None
+    core = _core(model, (*spaces, OBJECT)[0].names) if known is None else known.core
+    config = (
+        known.config
+        if known is not None
+        else TarViSConfig(
+            label_spaces=(),
+            classes=(),
+            object_layers=model.object_layers,
+            object_hidden=core.config.dim_feedforward,
+            neck_hidden=core.config.encoder_feedforward_dim,
+        )
+    )
+    config = replace(
+        config,
+        label_spaces=tuple(space.name for space in spaces),
+        classes=tuple(len(space) for space in spaces),
+        names=tuple(name for space in spaces for name in marked(space)),
+        object_queries=task.object_queries,
+        grid=task.grid,
+        frames=task.window or config.frames,
+    )
+    network = TarViSNetwork(core, config) if known is None else retargeted(known, config)
+    return TarViSLearner(
+        network.requires_grad_(True),
+        task=task,
+        frozen_normalisation=model.frozen_normalisation,
+        validation=recipe.validate,
+    )
+
+
 def build_backbone_learner(recipe: Recipe) -> BackboneLearner:
     """The backbone of a query core, with its loss and its validation.
 
@@ -443,15 +491,14 @@ def _begun_from(init: str) -> str:
 
 
 def _core(model: ModelRecipe, names: Sequence[str]) -> Mask2FormerForUniversalSegmentation:
-    if model.init is not None:
-        network = with_classes(load_core(_begun_from(model.init)), names)
-    elif model.size is None or model.size not in CORE_SIZES:
+    if model.init is not None:  # its backbone is trained already
+        return with_classes(load_core(_begun_from(model.init)), names)
+    if model.size is None or model.size not in CORE_SIZES:
         known = ", ".join(CORE_SIZES)
         raise InputError(
             f"model.size is {model.size}: the query core has {known}, or weights to begin from with --from"
         )
-    else:
-        network = new_network(CORE_SIZES[model.size](names))
+    network = new_network(CORE_SIZES[model.size](names))
     if model.image_backbone is not None:
         load_backbone(network, model.image_backbone)
     return network
