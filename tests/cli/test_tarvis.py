@@ -44,7 +44,8 @@ def test_a_video_is_segmented_in_clips(call, clip, weights, tmp_path, task):
 
 @pytest.mark.parametrize("task", [[], ["--task", "pet"]])
 def test_what_is_pointed_at_is_followed(call, clip, weights, tmp_path, task):
-    prompts = ["--mask", f"0:{clip.parent / 'first.png'}", "--point", "2:7:60,40", "--scribble", "0:9:10,10;20,20", "--box", "0:8:10,10,60,60"]
+    prompts = ["--mask", f"0:{clip.parent / 'first.png'}", "--point", "2:7:60,40"]
+    prompts += ["--scribble", "0:9:10,10;20,20", "--box", "0:8:10,10,60,60"]
     done = call(*words(clip, tmp_path / "out", weights, *prompts, *task))
     assert done.returncode == 0, done.stderr
     run = json.loads((tmp_path / "out" / "run.json").read_text())
