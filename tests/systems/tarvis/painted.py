@@ -68,6 +68,7 @@ class PaintedNetwork(nn.Module):
                 ClipPrediction(classes_qc[None], masks_qthw[None], queries_qc[None]),
                 ground_kthw[None],
                 torch.zeros_like(red_thw)[None],
+                torch.zeros(1, len(NAMES), 4),
             )
         ]
 

@@ -77,7 +77,7 @@ def test_the_last_clip_may_be_as_long_as_the_others():
 def test_things_keep_their_ids_where_clips_overlap(task, length, overlap):
     frames = walk(20)
     results = watch(start(system(frames=length, overlap=overlap), task), frames)
-    tracks_of = {colour: set() for colour in (1, 2, 3)}
+    tracks_of: dict[int, set[int]] = {colour: set() for colour in (1, 2, 3)}
     for result, frame in zip(results, frames, strict=True):
         found = colours(result, frame)
         for track_id, seen in found.items():

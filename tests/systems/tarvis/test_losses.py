@@ -58,7 +58,7 @@ def category_answers(wrong=()):
     for label, mask in ((0, CAR), (1, DOG), (3, WALL)):
         pixels[0, 2 if "pixel" in wrong else label][mask] = SURE
     background = sure(~(CAR | DOG))[None] if "pixel" not in wrong else torch.zeros(1, FRAMES, *SIZE)
-    return CategoryAnswers(ClipPrediction(classes, masks, classes), pixels, background)
+    return CategoryAnswers(ClipPrediction(classes, masks, classes), pixels, background, classes)
 
 
 def categories(answers, kind="vps", criterion=SMALL, size_hw=FULL, targets=TARGETS):

@@ -92,11 +92,13 @@ class CategoryAnswers:
         instances: a class of the label space and a tube of each; the last class is "nothing".
         semantic_bkthw: ``float[B, K, T, h, w]``, logits of the classes.
         background_bthw: ``float[B, T, h, w]``, the greatest of the background.
+        classes_bkc: ``float[B, K, C]``, queries of the classes, not normalised.
     """
 
     instances: ClipPrediction
     semantic_bkthw: Tensor
     background_bthw: Tensor
+    classes_bkc: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -313,6 +315,7 @@ class TarViSNetwork(nn.Module):
             ClipPrediction(classes_bik, stage.masks_bqthw[:, instance], stage.queries_bqc[:, instance]),
             stage.masks_bqthw[:, semantic],
             stage.masks_bqthw[:, background].amax(1),
+            stage.queries_bqc[:, semantic],
         )
 
 
