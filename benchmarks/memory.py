@@ -1,13 +1,15 @@
 """Does memory stay flat: resident memory over a long video through the real engine and the default model.
 
     python benchmarks/memory.py [--frames 3000] [--network deva|small [--objects N]]
+    python benchmarks/memory.py --model tubelink|univs|tarvis --weights WEIGHTS [--task vps|vis|vss|vos] [--frames 2000]
 
 Encodes a 240p clip of that many frames (a rendered scene, forth and back), follows its objects by the masks of the
 first frame while discovering others, and prints resident memory every 300 frames. Ends with exit code 1 when the last
 reading is more than 10 % above that of frame 300.
 
-With a network, that carries the masks, and nothing is discovered. Its weights are random, which remembers as much as
-trained ones; its long-term memory is cut to 1000 tokens, so that it is full at frame 300.
+With another model everything of its categories is found, or, with ``--task vos``, the objects of the first frame are
+followed. With a network, that carries the masks, and nothing is discovered. Its weights are random, which remembers as
+much as trained ones; its long-term memory is cut to 1000 tokens, so that it is full at frame 300.
 """
 
 from __future__ import annotations
@@ -50,8 +52,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=3000)
     parser.add_argument("--network", choices=CONFIGS, help="instead of optical flow")
-    parser.add_argument("--objects", type=int, help="follow so many at most, with a network")
+    parser.add_argument("--objects", type=int, help="follow so many at most, where masks are given")
+    parser.add_argument("--model", default="deva", help="a system that needs weights, instead of DEVA")
+    parser.add_argument("--weights", help="of it")
+    parser.add_argument("--task", type=Task, default=Task.VPS, choices=[Task.VPS, Task.VIS, Task.VSS, Task.VOS])
     options = parser.parse_args()
+    if options.model == "deva":
+        system, task = model(options.network), Task.VOS if options.network else Task.UVOS
+    else:
+        system, task = load(options.model, weights=options.weights), options.task
     process = psutil.Process()
     readings: dict[int, float] = {}
 
@@ -75,8 +84,9 @@ def main() -> None:
             if mask.any()
         ][: options.objects]
         del scene, images, forth_and_back, first
-        session = model(options.network).start(Task.VOS if options.network else Task.UVOS, size_hw=SIZE)
-        session.prompt(prompts)
+        session = system.start(task, size_hw=SIZE)
+        if task in (Task.VOS, Task.UVOS):
+            session.prompt(prompts)
         segment_to_folder(open_video(folder / "long.mp4"), session, RunFolder(folder / "out", {}), on_frame=read_memory)
     grown = readings[max(readings)] / readings[300] - 1
     print(f"frame {max(readings)} is {grown:+.1%} from frame 300 (at most +10 % is promised)")

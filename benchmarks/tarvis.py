@@ -55,6 +55,11 @@ TABLES: dict[str, list[Row]] = {
         row(f"{frames} frames, {overlap} of them shared", *TASKS, frames=frames, overlap=overlap)
         for frames, overlap in ((1, 0), (3, 1), (6, 0), (6, 1), (6, 3), (6, 5), (12, 6))
     ],
+    "What carries objects to the next clip": [
+        row("queries", "vos", "pet", carry="queries"),
+        row("masks, encoded anew (as published)", "vos", "pet", carry="masks"),
+        row("both", "vos", "pet", carry="both"),
+    ],
     "What two clips see": [
         row("of instances the first clip's masks, as published", "vis", "vps"),
         row("means", "vis", "vps", average=True),

@@ -86,7 +86,7 @@ class PointedNetwork(PaintedNetwork):
 
 
 def system(pixels=PIXELS, **settings):
-    return TarViS(PointedNetwork(), pixels, settings=TarViSSettings(**settings))  # type: ignore[arg-type]
+    return TarViS(PointedNetwork(), pixels, settings=TarViSSettings(**{"carry": "masks", **settings}))  # type: ignore[arg-type]
 
 
 def begin(made, *prompts, size_hw=SIZE):
@@ -458,7 +458,7 @@ def drawn_video(count, size_hw=(50, 100)):
 
 @pytest.fixture(scope="module")
 def drawn_system():
-    return TarViS(small_tarvis(), Pixels(shortest=60), settings=TarViSSettings(frames=3, overlap=1))
+    return TarViS(small_tarvis(), Pixels(shortest=60), settings=TarViSSettings(frames=3, overlap=1, carry="masks"))
 
 
 def half(frame, object_id=1):
@@ -500,7 +500,11 @@ def test_clips_of_a_network_are_what_its_parts_say(drawn_system):
 
 @pytest.mark.parametrize(("length", "overlap"), [(3, 1), (4, 0), (1, 0)])
 def test_a_network_gives_the_same_to_the_last_bit_when_it_goes_on(drawn_system, length, overlap):
-    made = TarViS(drawn_system.network, drawn_system.pixels, settings=TarViSSettings(frames=length, overlap=overlap))
+    made = TarViS(
+        drawn_system.network,
+        drawn_system.pixels,
+        settings=TarViSSettings(frames=length, overlap=overlap, carry="masks"),
+    )
     frames = drawn_video(9)
     prompts = [half(frames[0]), PointPrompt(2, 2, ((80, 20),)), half(frames[6], 4)]
     whole = watch(begin(made, *prompts, size_hw=(50, 100)), frames)
@@ -561,3 +565,43 @@ def _numbers(plain):
         return plain.numel()
     parts = plain.values() if isinstance(plain, dict) else plain if isinstance(plain, list) else []
     return sum(_numbers(part) for part in parts)
+
+
+@pytest.mark.parametrize("carry", ["queries", "both"])
+def test_who_is_hidden_is_found_again_where_queries_are_carried(carry):
+    frames = three(24, hidden=range(5, 17))
+    results = watch(begin(system(frames=4, overlap=2, carry=carry), mask(frames[0], 7, 2)), frames)
+    assert [7 in found for found in shown(results, frames)] == [True] * 5 + [False] * 12 + [True] * 7
+    assert kinds(results) == [("born", 7)]
+    lost = watch(begin(system(frames=4, overlap=2), mask(frames[0], 7, 2)), frames)
+    assert kinds(lost) == [("born", 7), ("deleted", 7)]
+
+
+@pytest.mark.parametrize("carry", ["queries", "both"])
+def test_a_correction_replaces_the_queries_that_are_carried(carry):
+    frames = three(16)
+    session = begin(system(frames=4, overlap=2, carry=carry), mask(frames[0], 7, 2), point(frames[9], 7, 3))
+    found = shown(watch(session, frames), frames)
+    assert [each[7] for each in found] == [{2}] * 8 + [{3}] * 8  # the clip that has frame 9 is the first with frame 8
+
+
+@pytest.mark.parametrize("carry", ["queries", "both"])
+@pytest.mark.parametrize("stop", [3, 7, 10])
+def test_a_session_that_carries_queries_goes_on_where_it_was(carry, stop):
+    made = TarViS(small_tarvis(), Pixels(shortest=60), settings=TarViSSettings(frames=4, overlap=2, carry=carry))
+    frames = three(13)
+    prompts = (mask(frames[0], 7, 2), point(frames[5], 9, 3))
+
+    def plain(results):
+        return [(r.frame_index, r.segments, r.masks_nhw().tolist(), r.events) for r in results]
+
+    whole = plain(watch(begin(made, *prompts), frames))
+    first, second = begin(made, *prompts), begin(made)
+    begun = plain([result for frame in frames[:stop] for result in first.step(frame)])
+    second.load_state_dict(first.state_dict())
+    assert begun + plain(watch(second, frames[stop:])) == whole
+
+
+def test_what_carries_objects_is_as_published_with_compat():
+    assert TarViSSettings().carries == "queries" and TarViSSettings(compat=True).carries == "masks"
+    assert TarViSSettings(carry="both", compat=True).carries == "both"

@@ -2,9 +2,11 @@
 
 masks and points of people ──────────────┐
 masks of the clip before, on frames that ├─► object encoder, on features of this clip ─► queries ─► masks of this clip
-both clips have ─────────────────────────┘                                                           │
-         ▲                                                                                           │
+both clips have ─────────────────────────┘                                                  │        │
+         ▲                                                          of the next clips, too ◄┘        │
          └───────────────────────────────────────────────────────────────────────────────────────────┘
+
+What carries an object to the next clip is its queries, or as published its masks (`TarViSSettings.carry`).
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ class _Target:
         given: what people said of it, by position.
         logits: ``float[h, w]``, what clips found, by position.
         queries_qc: ``float[Q, C]``, as it was encoded last; empty before.
+        given_qc: as it was encoded when somebody last pointed at it.
     """
 
     track_id: int
@@ -71,6 +74,7 @@ class _Target:
     given: dict[int, list[ObjectPrompt]] = field(default_factory=dict)
     logits: dict[int, Tensor] = field(default_factory=dict, repr=False)
     queries_qc: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
+    given_qc: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
 
     def correct(self, position: int) -> None:
         """A person says anew what it is: what was found from there on does not count."""
@@ -164,7 +168,7 @@ class ObjectSession(TarViSSession):
                     [target.track_id, target.begun, target.sure],
                     [[where, [to_plain(prompt) for prompt in prompts]] for where, prompts in target.given.items()],
                     [[where, found_hw.clone()] for where, found_hw in target.logits.items()],
-                    target.queries_qc.clone(),
+                    [target.queries_qc.clone(), target.given_qc.clone()],
                 ]
                 for target in self._targets
             ],
@@ -176,8 +180,9 @@ class ObjectSession(TarViSSession):
         self._queue.load_state_dict(state["queue"])
         self._background_gc = state["background"].to(self._device)
         self._targets = []
-        for (track_id, begun, sure), given, logits, queries_qc in state["targets"]:
-            target = _Target(track_id, begun, sure, queries_qc=queries_qc.to(self._device))
+        for (track_id, begun, sure), given, logits, queries in state["targets"]:
+            target = _Target(track_id, begun, sure)
+            target.queries_qc, target.given_qc = (queries_qc.to(self._device) for queries_qc in queries)
             target.given = {where: [from_plain(plain) for plain in prompts] for where, prompts in given}
             target.logits = {where: found_hw.to(self._device) for where, found_hw in logits}
             self._targets.append(target)
@@ -271,6 +276,8 @@ class ObjectSession(TarViSSession):
 
     def _lose(self, clip: Clip[Maps]) -> None:
         """Forget objects of which nothing is left where clips overlap."""
+        if self._settings.carries != "masks":  # there are always queries
+            return
         lost = [
             target
             for target in self._targets
@@ -291,28 +298,37 @@ class ObjectSession(TarViSSession):
         for n, target in enumerate(self._targets):
             own = [q for q, of in enumerate(of_q) if of == n]
             target.queries_qc = torch.cat([parts[q] for q in own])
+            if any((target.track_id, where) in taken for where in target.given):
+                target.given_qc = target.queries_qc
             masks_nthw.append(masks_qthw[own].amax(0))
         self._keep(clip, torch.stack(masks_nthw))
 
     def _encode(
         self, clip: Clip[Maps], features: ClipFeatures, taken: set[tuple[int, int]]
     ) -> tuple[ObjectQueries, list[int]]:
-        """All targets as queries, and of which target each mask and each point is.
+        """All targets as queries, and of which target each group of queries is.
 
         A point counts once, and longer while no mask says more; in the authors' program while its frame is in the clip
         (specification, T6). Of what nothing in this clip tells what it is, queries stay those of the clip before.
         """
+        carry = self._settings.carries
+        carried: dict[int, Tensor] = {}
         masked: dict[int, dict[int, Tensor]] = {}
         pointed: list[tuple[int, int, float, float]] = []
         for n, target in enumerate(self._targets):
+            anew = any((target.track_id, where) in taken for where in target.given)
+            if carry != "masks" and not anew and len(target.given_qc):
+                carried[n] = target.given_qc
+            elif not target.known():
+                carried[n] = target.queries_qc
             if references := _references(target, clip.sizes):
                 masked[n] = references
             for where, prompts in target.said().items():
-                if not references or self._settings.compat or (target.track_id, where) in taken:
+                if n not in carried and (not references or self._settings.compat or (target.track_id, where) in taken):
                     pointed += [(n, where - clip.first, x, y) for prompt in prompts for x, y in _places(prompt)]
-        kept = [n for n, target in enumerate(self._targets) if not target.known()]
-        groups = [self._targets[n].queries_qc for n in kept]
-        if positions := sorted({where for target in self._targets for where in target.known()}):
+        groups = list(carried.items())
+        if masked or pointed:
+            positions = sorted({where for target in self._targets for where in target.known()})
             shape = (len(masked), len(positions), *clip.sizes.padded_hw)
             masks_nthw = torch.zeros(shape, dtype=torch.bool, device=self._device)
             for mask_thw, references in zip(masks_nthw, masked.values(), strict=True):
@@ -322,9 +338,13 @@ class ObjectSession(TarViSSession):
             points = _points(features, pointed, clip.sizes) if pointed else None
             encoded = self._network.encode(features_tchw, masks_nthw, points)
             self._background_gc = encoded.background_gc
-            groups += torch.split(encoded.objects_qc, list(encoded.counts))
-        of_q = [*kept, *masked, *(n for n, *_ in pointed)]
-        return ObjectQueries(self._background_gc, torch.cat(groups), tuple(map(len, groups))), of_q
+            parts = torch.split(encoded.objects_qc, list(encoded.counts))
+            found = zip([*masked, *(n for n, *_ in pointed)], parts, strict=True)
+            # Masks of those whose queries are carried only say what is no background.
+            groups += [(n, part_qc) for n, part_qc in found if carry == "both" or n not in carried]
+        queries_qc = torch.cat([part_qc for _, part_qc in groups])
+        counts = tuple(len(part_qc) for _, part_qc in groups)
+        return ObjectQueries(self._background_gc, queries_qc, counts), [n for n, _ in groups]
 
     def _keep(self, clip: Clip[Maps], masks_nthw: Tensor) -> None:
         """Remember what a clip found; where two clips found something it is the later."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from maskstream.types import Task
 
@@ -15,6 +15,8 @@ SAME = 0.5
 
 MOST = 10
 """Instances of a clip."""
+
+Carry: TypeAlias = Literal["masks", "queries", "both"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,10 @@ class TarViSSettings:
         average: whether masks of a thing are averaged where two clips see it; the authors mean to, but their program
             keeps those of the earlier clip (T3).
         void: whether a pixel of a thing that is not sure is nobody's, rather than of the surest stuff (T15).
+        carry: what carries objects that were pointed at to the next clip: the masks that were found of them, encoded
+            anew on the frames that both clips have ("masks", as published), the queries that they had when somebody
+            last pointed at them ("queries"), or both. None: masks with ``compat``, otherwise queries: errors of masks
+            add up from clip to clip, and who is hidden for a clip is lost.
         compat: as the authors' program does where it is wrong and published numbers depend on it: two things that have
             both left are the same (T4), things that a clip finds are not shown on frames that the clip before had
             (T14), and an object that was pointed at with a point is there twice where clips overlap (T6).
@@ -44,7 +50,13 @@ class TarViSSettings:
     most: int = MOST
     average: bool = False
     void: bool = False
+    carry: Carry | None = None
     compat: bool = False
+
+    @property
+    def carries(self) -> Carry:
+        """What carries objects."""
+        return self.carry or ("masks" if self.compat else "queries")
 
     def least(self, task: Task) -> float:
         """Score from which a thing is shown."""
