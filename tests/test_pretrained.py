@@ -1,8 +1,11 @@
 """Models of `transformers` from folders and hubs, and pictures as they want them."""
 
+import errno
+import hashlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -18,6 +21,8 @@ from transformers.models.segformer.image_processing_pil_segformer import Segform
 
 from maskstream.pretrained import (
     Pixels,
+    cached_folder,
+    fetch_pretrained,
     folder_of_kind,
     is_pretrained,
     load_pretrained,
@@ -209,6 +214,120 @@ def test_a_damaged_config_is_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as raised:
         read_config(tmp_path)
     one_line(raised)
+
+
+# ------------------------------------------------------------------- fetching
+
+
+class FakeHub:
+    """A hub with one model; what arrives from it can be spoilt, once or for ever."""
+
+    def __init__(self, monkeypatch, cache):
+        self.content = {"config.json": b'{"model_type": "sam"}', "model.safetensors": b"weights " * 99}
+        self.folder = cache / "0123abc"
+        self.spoilt: dict[str, bytes] = {}
+        self.mends = True
+        self.is_there = True
+        self.told: dict[str, Any] = {}
+        self.anew: list[str] = []
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.hf_hub_download)
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: self)
+
+    def snapshot_download(self, name, *, allow_patterns, local_files_only=False):
+        if local_files_only and not self.folder.exists():
+            raise LocalEntryNotFoundError("not here")
+        if not local_files_only and not self.is_there:
+            if self.folder.exists():
+                return str(self.folder)
+            raise LocalEntryNotFoundError("no route")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not local_files_only:
+            for file, content in (self.content | self.spoilt).items():
+                (self.folder / file).write_bytes(content)
+        return str(self.folder)
+
+    def hf_hub_download(self, name, file, *, revision, force_download):
+        assert revision == self.folder.name and force_download
+        self.anew.append(file)
+        (self.folder / file).write_bytes(self.content[file] if self.mends else self.spoilt[file])
+
+    def model_info(self, name, *, revision, files_metadata):
+        assert revision == self.folder.name and files_metadata
+        if not self.is_there:
+            raise RuntimeError("the transport's own error")
+        return SimpleNamespace(siblings=[self.sibling(file) for file in [*self.content, "README.md"]])
+
+    def sibling(self, file):
+        content = self.content.get(file, b"not wanted")
+        large = SimpleNamespace(sha256=hashlib.sha256(content).hexdigest()) if file.endswith("tensors") else None
+        blob_id = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        return SimpleNamespace(
+            **{"rfilename": file, "size": len(content), "lfs": large, "blob_id": blob_id} | self.told
+        )
+
+
+@pytest.fixture
+def fake_hub(monkeypatch, tmp_path):
+    return FakeHub(monkeypatch, tmp_path)
+
+
+def test_a_fetched_model_is_compared_with_the_hub(fake_hub):
+    assert cached_folder("owner/model") is None
+    fetched = fetch_pretrained("owner/model")
+    assert (fetched.folder, fetched.files, fetched.is_checked) == (fake_hub.folder, 2, True)
+    assert fetched.nbytes == sum(map(len, fake_hub.content.values()))
+    assert cached_folder("owner/model") == fake_hub.folder and fake_hub.anew == []
+
+
+@pytest.mark.parametrize(
+    "file, content",
+    [
+        pytest.param("model.safetensors", b"weights " * 98, id="cut short"),
+        pytest.param("model.safetensors", b"w3ights " * 99, id="of the same size, other content"),
+        pytest.param("config.json", b'{"model_type": "sun"}', id="a small file, which git names by its content"),
+    ],
+)
+def test_what_arrived_damaged_is_fetched_anew_and_refused_if_that_does_not_help(fake_hub, file, content):
+    fake_hub.spoilt[file] = content
+    assert fetch_pretrained("owner/model").is_checked
+    assert fake_hub.anew == [file]
+    assert (fake_hub.folder / file).read_bytes() == fake_hub.content[file]
+    fake_hub.mends = False
+    with pytest.raises(InputError, match=rf"owner/model arrives damaged \({file} is not what the hub says") as raised:
+        fetch_pretrained("owner/model")
+    one_line(raised)
+
+
+def test_only_the_size_is_compared_where_the_hub_tells_no_digest(fake_hub):
+    fake_hub.told = {"lfs": None, "blob_id": None}
+    fake_hub.spoilt["model.safetensors"] = b"w3ights " * 99
+    assert fetch_pretrained("owner/model").is_checked and fake_hub.anew == []
+
+
+def test_without_the_hub_what_is_here_is_not_checked_and_what_is_not_is_refused(fake_hub):
+    fake_hub.is_there = False
+    with pytest.raises(InputError, match=r"is not on this machine and the hub cannot be reached") as raised:
+        fetch_pretrained("owner/model")
+    one_line(raised)
+    fake_hub.is_there = True
+    fetch_pretrained("owner/model")
+    fake_hub.is_there = False
+    assert not fetch_pretrained("owner/model").is_checked
+
+
+def test_a_model_without_weights_that_are_read_is_refused_and_counts_as_not_here(fake_hub):
+    del fake_hub.content["model.safetensors"]
+    with pytest.raises(InputError, match="owner/model has no weights as safetensors") as raised:
+        fetch_pretrained("owner/model")
+    one_line(raised)
+    assert fake_hub.folder.is_dir() and cached_folder("owner/model") is None
+
+
+def test_a_full_disk_is_said_to_be_full(hub):
+    hub[1].extend([LocalEntryNotFoundError("not here"), OSError(errno.ENOSPC, "No space left on device")])
+    with pytest.raises(InputError, match="owner/model does not fit: no space is left on the disk"):
+        fetch_pretrained("owner/model")
 
 
 # --------------------------------------------------------------------- weights

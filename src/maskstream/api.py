@@ -70,7 +70,8 @@ def load(
     """Load a system by name.
 
     Args:
-        model: "deva", "mpvss", "tarvis", "tubelink" or "univs".
+        model: "deva", "mpvss", "tarvis", "tubelink" or "univs"; or one of others: "sam2" (also EdgeTAM and the tracker
+            of SAM 3) or "videomt".
         segmenter: what finds objects by itself: "motion" (independently moving objects; no weights), the folder of a
             trained motion network, or a model of `transformers`; see `segmenters.loading.load_segmenter`.
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
@@ -121,7 +122,7 @@ def load(
         InputError: a name is unknown, and the message lists the known ones; or a checkpoint cannot be loaded.
     """
     for what, name, known in (
-        ("model", model, ["deva", "mpvss", "tarvis", "tubelink", "univs"]),
+        ("model", model, ["deva", "mpvss", "sam2", "tarvis", "tubelink", "univs", "videomt"]),
         ("dtype", dtype, ["auto", "bf16", "fp16", "fp32"]),
         ("schedule", schedule, ["online", "semi-online"]),
         ("alignment", alignment, ["auto", "flow", "network", "none"]),
@@ -158,6 +159,8 @@ def load(
             min_score=min_score,
             compat=compat,
         )
+    if model in ("sam2", "videomt"):
+        return _of_hub(model, weights, label_space, size, min_score)
     if weights is not None:
         raise InputError("deva is made of parts: name them as segmenter, propagator and prompter, not as weights")
     if label_space is not None:
@@ -287,6 +290,22 @@ def _tarvis(
     )
 
 
+def _of_hub(
+    model: str, weights: str | None, label_space: CategorySet | str | None, size: int | None, min_score: float
+) -> VideoSegmenter:
+    from maskstream.systems.hub import VideomtSettings, load_sam_video, load_videomt
+
+    path = _system_weights(model, weights)
+    if size is not None:
+        raise InputError(f"networks of {model} see pictures of one size, their own: leave out the size")
+    if model == "sam2":
+        if label_space is not None:
+            raise InputError("sam2 follows what is pointed at, whatever it is: leave out the label space")
+        return load_sam_video(path, device=_device())
+    settings = VideomtSettings(min_score=min_score or None)
+    return load_videomt(path, settings=settings, space=_space(label_space), device=_device())
+
+
 def _space(label_space: CategorySet | str | None) -> CategorySet | None:
     """A label space that is given, or named."""
     if not isinstance(label_space, str):
@@ -301,8 +320,12 @@ def _system_weights(model: str, weights: str | None) -> str:
     from maskstream.pretrained import is_pretrained
 
     if weights is None:
-        usual = "" if model in ("tarvis", "univs") else ", or a Mask2Former"
-        raise InputError(f"the model {model} needs weights: a folder that training wrote{usual}")
+        usual = {
+            "sam2": "facebook/sam2.1-hiera-tiny, for instance",
+            "videomt": "tue-mps/videomt-dinov2-small-ytvis2019, for instance",
+            **dict.fromkeys(("tubelink", "mpvss"), "a folder that training wrote, or a Mask2Former"),
+        }
+        raise InputError(f"the model {model} needs weights: {usual.get(model, 'a folder that training wrote')}")
     return weights if is_pretrained(weights) else str(weights_of(weights, "weights"))
 
 

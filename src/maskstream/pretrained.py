@@ -6,9 +6,12 @@ read from the same file, ``preprocessor_config.json`` (or ``processor_config.jso
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +32,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+_BLOCK = 1 << 20
 _MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
 """Of `F.interpolate`, for Pillow's numbers of them."""
 
@@ -60,23 +64,131 @@ def pretrained_folder(name: str) -> Path:
         return folder
     if folder.exists():
         raise InputError(f"{name} is no folder of a model: config.json is not in it")
+    return _cached(name) or _fetched(name)
+
+
+def cached_folder(name: str) -> Path | None:
+    """Where a model of the hub lies on this machine; None if it, or its weights, were not fetched.
+
+    Raises:
+        InputError: this can be no name of a model.
+    """
+    folder = _cached(name)
+    complete = folder is not None and (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    return folder if complete else None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A model of the hub on this machine.
+
+    Attributes:
+        folder: where it is.
+        files: how many it has.
+        nbytes: of all of them.
+        is_checked: whether they were compared with what the hub says they are; it could not be asked otherwise.
+    """
+
+    folder: Path
+    files: int
+    nbytes: int
+    is_checked: bool
+
+
+def fetch_pretrained(name: str) -> Fetched:
+    """Get a model of the hub, or what is missing of it, and compare every file with its size and digest there.
+
+    What is damaged is fetched anew, once.
+
+    Args:
+        name: OWNER/MODEL.
+
+    Raises:
+        InputError: there is no such model, the hub cannot be reached and the model is not here, it has no weights that
+            can be read safely, or a file stays damaged.
+    """
+    _cached(name)  # refuses what is no name
+    folder = _fetched(name)
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{name} has no weights as safetensors, and others are not read: choose another model")
+    damaged = _damaged(name, folder)
+    for file in damaged or ():
+        _fetch_anew(name, folder, file)
+    if damaged and (still := _damaged(name, folder)):
+        raise InputError(
+            f"{name} arrives damaged ({', '.join(still)} is not what the hub says it is): try again later, or from "
+            "another network"
+        )
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return Fetched(folder, len(files), sum(file.stat().st_size for file in files), damaged is not None)
+
+
+def _cached(name: str) -> Path | None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=_WANTED, local_files_only=True))
     except LocalEntryNotFoundError:
-        pass
+        return None
     except HFValidationError:
         raise InputError(f"{name} is not there, and no name of a model either: name a folder, or OWNER/MODEL") from None
+
+
+def _fetched(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
     try:
         return Path(snapshot_download(name, allow_patterns=_WANTED))
     except RepositoryNotFoundError:
         raise InputError(f"the hub knows no model {name} that is open to all: see its page for how to get it") from None
-    except (LocalEntryNotFoundError, OSError):
+    except (LocalEntryNotFoundError, OSError) as error:
+        if error.errno == errno.ENOSPC:
+            raise InputError(f"{name} does not fit: no space is left on the disk of the hub's cache") from None
         raise InputError(
             f"{name} is not on this machine and the hub cannot be reached: where it can, run 'hf download {name}', "
             "copy the folder it names, and give its path"
+        ) from None
+
+
+def _damaged(name: str, folder: Path) -> list[str] | None:
+    """Files of a snapshot that are missing or not what the hub says; None if it cannot be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        about = HfApi().model_info(name, revision=folder.name, files_metadata=True)
+    except Exception:  # whatever the library's transport raises, which differs between its versions
+        return None
+    wanted = [one for one in about.siblings or () if any(fnmatch(one.rfilename, kind) for kind in _WANTED)]
+    return [
+        one.rfilename
+        for one in wanted
+        if not _is_as_told(folder / one.rfilename, one.size, one.lfs.sha256 if one.lfs else None, one.blob_id)
+    ]
+
+
+def _is_as_told(file: Path, size: int | None, sha256: str | None, blob_id: str | None) -> bool:
+    """Whether a file has this size and digest: of its content, or as git has it where that is not known."""
+    if not file.is_file() or (size is not None and file.stat().st_size != size):
+        return False
+    if sha256 is None and blob_id is None:
+        return True
+    digest = hashlib.sha256() if sha256 else hashlib.sha1(f"blob {file.stat().st_size}\0".encode())
+    with file.open("rb") as opened:
+        while block := opened.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest() == (sha256 or blob_id)
+
+
+def _fetch_anew(name: str, folder: Path, file: str) -> None:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(name, file, revision=folder.name, force_download=True)
+    except Exception as error:  # see `_damaged`
+        raise InputError(
+            f"{file} of {name} is damaged and cannot be fetched anew ({type(error).__name__}): try again later"
         ) from None
 
 

@@ -9,6 +9,7 @@ import typer
 
 from maskstream._version import __version__
 
+from .batch import batch
 from .console import exit_on_user_error
 from .convert import convert
 from .cutouts import cutouts
@@ -20,6 +21,7 @@ from .info import info
 from .merge_scores import merge_scores
 from .models import models
 from .predict import predict
+from .pull import pull
 from .sample import sample
 from .segment import segment
 from .stabilize import stabilize
@@ -54,6 +56,7 @@ def _common(
 
 _COMMANDS = (
     segment,
+    batch,
     stabilize,
     merge_scores,
     predict,
@@ -63,6 +66,7 @@ _COMMANDS = (
     convert,
     datasets,
     models,
+    pull,
     info,
     sample,
     synth,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MODEL = "How"
 
-_DEVA, _CLIPS = ("deva",), ("tubelink", "mpvss", "univs", "tarvis")
+_DEVA, _OTHERS = ("deva",), ("tubelink", "mpvss", "univs", "tarvis", "sam2", "videomt")
 MODELS_OF: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("segmenter", "propagator", "exact", "dtype", "alignment", "max_objects", "flip"), _DEVA),
     "prompter": ("deva", "tarvis"),
@@ -23,19 +23,22 @@ MODELS_OF: dict[str, tuple[str, ...]] = {
     "linking": ("tubelink",),
     **dict.fromkeys(("tracking", "detect_every", "text_encoder"), ("univs",)),
     **dict.fromkeys(("key_every", "adaptive", "carrying"), ("mpvss",)),
-    "weights": _CLIPS,
-    "min_score": ("deva", "tubelink", "univs", "tarvis"),
+    "weights": _OTHERS,
+    "min_score": ("deva", "tubelink", "univs", "tarvis", "videomt"),
 }
 """Options that not all systems have, and those that do."""
 
 Model: TypeAlias = Annotated[
-    str, typer.Option("--model", help="The system: deva, tubelink, mpvss, univs or tarvis.", rich_help_panel=_MODEL)
+    str,
+    typer.Option(
+        "--model", help="The system: deva, tubelink, mpvss, univs, tarvis, sam2 or videomt.", rich_help_panel=_MODEL
+    ),
 ]
 Weights: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Of all but deva: a folder that training wrote; of tubelink and mpvss any Mask2Former, too.",
+        help="Of all but deva: a folder or file; of tubelink and mpvss any Mask2Former, too; see 'maskstream models'.",
         show_default=False,
         rich_help_panel=_MODEL,
     ),

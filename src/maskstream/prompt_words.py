@@ -1,4 +1,4 @@
-"""Prompts as words on the command line, such as ``--box 0:1:120,80,300,240``."""
+"""Prompts as words, such as ``--box 0:1:120,80,300,240`` on the command line; files of prompts have the same."""
 
 from __future__ import annotations
 

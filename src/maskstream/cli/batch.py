@@ -1,0 +1,402 @@
+"""``maskstream batch``: thousands of videos in, a folder of results for each out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from .console import on_interrupt
+from .options import (
+    Adaptive,
+    Alignment,
+    AnySchedule,
+    AsJson,
+    Carrying,
+    Debug,
+    DetectEvery,
+    Dtype,
+    Exact,
+    KeyEvery,
+    Linking,
+    MinScore,
+    Model,
+    Overlap,
+    Overwrite,
+    Prompter,
+    Propagator,
+    Quiet,
+    Seed,
+    Segmenter,
+    TextEncoder,
+    Tracking,
+    Weights,
+    Window,
+    check_options,
+    digests_of,
+    owned,
+    parse_schedule,
+    parse_task,
+)
+from .segment import direction_of
+
+if TYPE_CHECKING:
+    from maskstream.engine.batch import Backend, BatchSummary, Job, Outcome, Work
+    from maskstream.engine.local import Progress
+
+_VIDEO, _WHERE = "Which frames", "Where"
+_MOST_NAMED = 20
+
+
+def batch(
+    context: typer.Context,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Videos, folders of them, 'patterns*', lists (.txt, .csv, .parquet), s3://…, gs://…, https://…",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder.", show_default=False)],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="vos, uvos, owvs, pvos, pet, vps, vis or vss.  [default: vos with prompts, else what the model finds]",
+            show_default=False,
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help='JSON: {"VIDEO": {"box": ["0:1:9,9,50,50"], "text": […], …}, …}', show_default=False),
+    ] = None,
+    backward: Annotated[bool, typer.Option("--backward", help="Follow prompts back in time instead.")] = False,
+    both: Annotated[bool, typer.Option("--both", help="Follow prompts both ways.")] = False,
+    engine: Annotated[
+        str, typer.Option(help="local: processes of this machine; ray: a cluster of Ray.", rich_help_panel=_WHERE)
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Videos at a time.  [default: one a GPU, or one a core]",
+            show_default=False,
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Part of a GPU that a worker takes.  [default: 1 if there are any]", rich_help_panel=_WHERE
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of each worker.  [default: its share of cores]", show_default=False, rich_help_panel=_WHERE
+        ),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Try a video again that was lost, so often.", rich_help_panel=_WHERE)
+    ] = 1,
+    start: Annotated[int, typer.Option(min=0, help="First frame.", rich_help_panel=_VIDEO)] = 0,
+    stop: Annotated[int | None, typer.Option(min=1, help="Frame to stop before.", rich_help_panel=_VIDEO)] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Take every so many frames.", rich_help_panel=_VIDEO)] = 1,
+    fps: Annotated[
+        float | None, typer.Option(min=0.01, help="Frame rate of folders of images.", rich_help_panel=_VIDEO)
+    ] = None,
+    model: Model = "deva",
+    segmenter: Segmenter = "motion",
+    propagator: Propagator = "flow",
+    prompter: Prompter = "click-small",
+    exact: Exact = False,
+    dtype: Dtype = "auto",
+    schedule: AnySchedule = None,
+    alignment: Alignment = "auto",
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=64, help="Short side masks are carried at.  [default: 480, or the network's]", rich_help_panel="How"
+        ),
+    ] = None,
+    max_objects: Annotated[
+        int | None, typer.Option(min=1, help="Most objects found by itself.", rich_help_panel="How")
+    ] = None,
+    min_score: MinScore = 0.0,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Only these, with commas between; for segmenters that are told what to look for.",
+            show_default=False,
+            rich_help_panel="How",
+        ),
+    ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="A trained propagator sees videos mirrored.", rich_help_panel="How")
+    ] = False,
+    weights: Weights = None,
+    window: Window = None,
+    overlap: Overlap = None,
+    linking: Linking = None,
+    key_every: KeyEvery = 5,
+    adaptive: Adaptive = False,
+    carrying: Carrying = None,
+    tracking: Tracking = None,
+    detect_every: DetectEvery = 1,
+    text_encoder: TextEncoder = None,
+    label_space: Annotated[
+        str | None,
+        typer.Option(
+            help="What classes mean where weights do not say, or which of those that tarvis knows: vipseg, vspw …",
+            show_default=False,
+            rich_help_panel="How",
+        ),
+    ] = None,
+    save_scores: Annotated[bool, typer.Option("--save-scores", help="Write probabilities to scores/, too.")] = False,
+    seed: Seed = 0,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what there is to do, and about how long it takes and how large it is."),
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Segment many videos, each as segment does: what is lost is tried again, what is broken is named.
+
+    Writes videos/NAME/ for each, summary.csv with a row a track, journal.jsonl, and failed.csv where some could not be
+    done. The same command again does only what is missing.
+    """
+    del debug
+    from maskstream.engine.batch import BatchFolder, Work, can_write_parquet, jobs_of, request_of, run_batch
+    from maskstream.engine.segment import PromptWords, SegmentOptions, planned
+    from maskstream.engine.sources import find_videos, read_prompts
+    from maskstream.types import InputError
+
+    check_options(context, model)
+    asked_schedule = parse_schedule(schedule)
+    if engine not in ("local", "ray"):
+        raise InputError(f"--engine is local or ray, not {engine!r}")
+    how = owned(
+        model,
+        {
+            "segmenter": segmenter,
+            "propagator": propagator,
+            "prompter": prompter,
+            "exact": exact,
+            "dtype": dtype,
+            "schedule": "online" if asked_schedule == "online" else "semi-online",
+            "alignment": alignment,
+            "size": size,
+            "max_objects": max_objects,
+            "min_score": min_score,
+            "flip": flip,
+            "weights": weights,
+            "window": window,
+            "overlap": overlap,
+            "linking": linking,
+            "label_space": label_space,
+            "key_every": key_every,
+            "adaptive": adaptive,
+            "carrying": carrying,
+            "tracking": tracking,
+            "detect_every": detect_every,
+            "text_encoder": text_encoder,
+        },
+    )
+    options = SegmentOptions(
+        model,
+        how,
+        task=parse_task(task) if task else None,
+        schedule=asked_schedule,
+        direction=direction_of(forward=False, backward=backward, both=both),
+        start=start,
+        stop=stop,
+        stride=stride,
+        fps=fps,
+        classes=classes,
+        save_scores=save_scores,
+        seed=seed,
+    )
+    planned(options, PromptWords())  # complains of options that contradict each other
+    videos = find_videos(sources)
+    given = read_prompts(prompts) if prompts else None
+    work = Work(options, digests_of(how), output.absolute())
+    with BatchProgress(quiet=quiet) as progress:
+        backend, count = _backend(engine, workers, gpus_per_worker, threads, progress)
+        if dry_run:
+            _say_estimate(work, jobs_of(videos, None, given), count, as_json=as_json)
+            return
+        folder = BatchFolder(output, request_of(work, sources), overwrite=overwrite)
+        jobs = jobs_of(videos, folder, given)
+        with on_interrupt(": finished videos are kept; the same command again continues"):
+            summary = run_batch(
+                work, jobs, folder, backend, retries=retries, on_begin=progress.begin, on_outcome=progress.outcome
+            )
+    _say(summary, output, quiet=quiet, as_json=as_json)
+    if not can_write_parquet() and not quiet:
+        typer.echo("for summary.parquet beside summary.csv: pip install pyarrow, then the same command", err=True)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _backend(
+    engine: str, workers: int | None, gpus_per_worker: float | None, threads: int | None, progress: BatchProgress
+) -> tuple[Backend, int]:
+    """Where videos are worked on, and how many at a time."""
+    import torch
+
+    from maskstream.engine.local import LocalBackend, cores
+
+    gpus = torch.cuda.device_count()
+    share = (1.0 if gpus else 0.0) if gpus_per_worker is None else gpus_per_worker
+    if engine == "ray":
+        from maskstream.engine.ray_engine import RayBackend
+
+        return RayBackend(workers, gpus_per_worker=share, threads=threads or 1), workers or 1
+    count = workers or (max(1, int(gpus / share)) if gpus and share else cores())
+    return LocalBackend(count, threads=threads, on_progress=progress.frames), count
+
+
+def _say_estimate(work: Work, jobs: Sequence[Job], workers: int, *, as_json: bool) -> None:
+    from maskstream.engine.estimate import estimate
+
+    done = {path.name for path in work.videos.iterdir()} if work.videos.exists() else set()
+    left = [job for job in jobs if job.name not in done]
+    if not left:
+        typer.echo(json.dumps({"videos": 0}) if as_json else "nothing to do: all videos are there")
+        return
+    found = estimate(work, left, workers=workers)
+    if as_json:
+        typer.echo(json.dumps({**asdict(found), "workers": workers}))
+        return
+    typer.echo(f"{found.videos} videos to do, about {found.frames} frames; {len(jobs) - len(left)} are there already")
+    for name in found.unreadable[:_MOST_NAMED]:
+        typer.echo(f"cannot be read: {name}")
+    typer.echo(
+        f"measured: {found.frames_per_second:.1f} frames/s on {found.measured_frames} frames of {found.measured}"
+    )
+    together = "one worker" if workers == 1 else f"{workers} workers that do not hold each other up"
+    typer.echo(f"estimate: {_duration(found.seconds)} with {together}, {_size(found.bytes)} on the disk")
+    place = next(path for path in (work.output, *work.output.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < found.bytes:
+        typer.echo(f"warning: {place} has only {_size(free)} left", err=True)
+
+
+def _say(summary: BatchSummary, path: Path, *, quiet: bool, as_json: bool) -> None:
+    """What the run came to, and where to look."""
+    if as_json:
+        typer.echo(json.dumps({"output": str(path), **asdict(summary)}))
+    elif not quiet:
+        finished = summary.videos - len(summary.failed)
+        earlier = f", {summary.earlier} of them earlier" if summary.earlier else ""
+        typer.echo(
+            f"done: {finished} of {summary.videos} videos{earlier}, {summary.frames} frames, {summary.tracks} objects; "
+            f"look at {path / 'summary.csv'}; results in {path / 'videos'}"
+        )
+    for name, reason in list(summary.failed.items())[:_MOST_NAMED]:
+        typer.echo(f"error: {name}: {reason}", err=True)
+    if summary.failed:
+        which = f"{len(summary.failed)} of {summary.videos} videos"
+        typer.echo(f"error: {which} could not be done; see {path / 'failed.csv'}", err=True)
+
+
+def _duration(seconds: float) -> str:
+    """A time that people read."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _size(count: int) -> str:
+    """Bytes that people read."""
+    size, units = float(count), ["bytes", "KB", "MB", "GB"]
+    while size >= 1000 and len(units) > 1:
+        size, _ = size / 1000, units.pop(0)
+    return f"{size:.0f} {units[0]}" if size < 1000 else f"{size / 1000:.1f} TB"
+
+
+class BatchProgress:
+    """Progress over videos: a table on a terminal, a plain line every few seconds elsewhere, or nothing.
+
+    Args:
+        quiet: show nothing.
+    """
+
+    _SECONDS_BETWEEN_LINES = 5.0
+    _MOST_WORKERS = 16
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._total = self._finished = self._failed = self._frames = 0
+        self._at: dict[int, tuple[str, int]] = {}
+        self._began = self._last_line = time.monotonic()
+
+    def begin(self, left: int) -> None:
+        """So many videos are left to do."""
+        self._total, self._began = left, time.monotonic()
+        if not self._quiet and self._console.is_terminal:
+            self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def __enter__(self) -> BatchProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def frames(self, progress: Progress) -> None:
+        """A worker is so far."""
+        self._at[progress.worker] = progress.video, progress.frames
+
+    def outcome(self, outcome: Outcome) -> None:
+        """An attempt at a video has ended."""
+        self._at = {worker: at for worker, at in self._at.items() if at[0] != outcome.name}
+        self._frames += outcome.frames
+        self._finished += outcome.reason is None
+        self._failed += outcome.reason is not None and not outcome.again
+        if self._quiet:
+            return
+        for said in outcome.warnings:
+            self._console.print(f"warning: {outcome.name}: {said}", highlight=False, markup=False, soft_wrap=True)
+        if outcome.reason is not None:
+            kind = "lost" if outcome.again else "failed"
+            self._console.print(
+                f"{kind}: {outcome.name}: {outcome.reason}", highlight=False, markup=False, soft_wrap=True
+            )
+        now = time.monotonic()
+        if self._live is None and now - self._last_line >= self._SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            typer.echo(self._line(), err=True)
+
+    def _line(self) -> str:
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        frames = self._frames + sum(frames for _, frames in self._at.values())
+        left = self._total - self._finished - self._failed
+        time_left = f", {_duration(left * seconds / self._finished)} left" if self._finished and left else ""
+        failed = f", {self._failed} failed" if self._failed else ""
+        rate = f"{self._finished / seconds * 60:.1f} videos/min, {frames / seconds:.1f} frames/s"
+        return f"video {self._finished} of {self._total}{failed}, {rate}{time_left}"
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for worker, (video, frames) in sorted(self._at.items())[: self._MOST_WORKERS]:
+            table.add_row(Text(f"worker {worker}", style="dim"), Text(video), Text(f"frame {frames}", style="cyan"))
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=max(self._total, 1), completed=self._finished + self._failed, width=60))
+        return Group(table, bar, Text(self._line()))
