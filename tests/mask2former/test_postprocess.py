@@ -249,7 +249,7 @@ def test_how_many_masks_are_brought_to_full_size_at_a_time_changes_nothing(seed,
     classes, masks = some(seed, queries=9)
     usual = everything(classes, masks, SIZES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(postprocess, "_AT_ONCE", at_once)
+        patch.setattr(postprocess, "AT_ONCE", at_once)
         for one, other in zip(everything(classes, masks, SIZES), usual, strict=True):
             torch.testing.assert_close(one, other)
 

@@ -78,7 +78,7 @@ def test_proposals_are_what_transformers_makes_of_its_own_forward(saved, task):
     assert (seen.content_hw, seen.window_hw, seen.size_hw) == ((64, 105), (64, 128), (71, 117))
     with torch.no_grad():
         answers = network(segmenter.pixels([picture]), tokens(folder, task))
-    torch.testing.assert_close(seen.classes_wqc, answers.class_queries_logits)
+    torch.testing.assert_close(seen.classes_wqc, answers.class_queries_logits, atol=1e-4, rtol=1e-4)
     if task == "semantic":
         return  # their sum over queries is not at the size that the network saw; test_queries.py compares where it is
     logits_qhw = at_source(answers.masks_queries_logits[0], (64, 128), (64, 105), (71, 117))

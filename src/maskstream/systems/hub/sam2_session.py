@@ -51,6 +51,9 @@ from .sam2_network import Answers, Clicks, Sam2Parts, Seen
 _SOFTEST = 32.0
 """Largest logit of a mask that clicks refine, as published."""
 
+_WORKING_BYTES = 2 * 2**30
+_WORKING_BYTES_OF_CPU = 20 * 2**20
+
 _FIRST_CORNER, _SECOND_CORNER = 2, 3
 """Labels of clicks that are the corners of a box."""
 
@@ -62,15 +65,16 @@ class SamVideoSettings:
     Attributes:
         policy: what is remembered of each object.
         memory_bytes: most bytes that memories of all objects take together; None: as many as the policy keeps.
-        working_bytes: about as many bytes as objects that go through the network together may take.
+        working_bytes: about as many bytes as objects that go through the network together may take; None: 20 MiB on a
+            CPU, which is slower once its caches are full, and 2 GiB elsewhere.
     """
 
     policy: MemoryPolicy = field(default_factory=RecentFrames)
     memory_bytes: int | None = None
-    working_bytes: int = 2**31
+    working_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.working_bytes < 1 or (self.memory_bytes is not None and self.memory_bytes < 1):
+        if any(budget is not None and budget < 1 for budget in (self.working_bytes, self.memory_bytes)):
             raise InputError("budgets of memories and of work are at least one byte")
 
 
@@ -170,6 +174,8 @@ class SamVideoSession:
         self._settings = settings
         self._policy = settings.policy
         self._soft = soft
+        of_device = _WORKING_BYTES if parts.device.type != "cpu" else _WORKING_BYTES_OF_CPU
+        self._working_bytes = of_device if settings.working_bytes is None else settings.working_bytes
         self._objects = ObjectTable()
         self._waiting = WaitingPrompts(size_hw)
         self._pathways: dict[int, list[Pathway]] = {}
@@ -402,7 +408,7 @@ class SamVideoSession:
         for i, shape in enumerate(shapes):
             by_shape.setdefault(shape, []).append(i)
         for shape, alike in by_shape.items():
-            most = max(1, self._settings.working_bytes // self._parts.working_bytes(shape[0]))
+            most = max(1, self._working_bytes // self._parts.working_bytes(shape[0]))
             for first in range(0, len(alike), most):
                 yield alike[first : first + most]
 
