@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from maskstream.api import load
-from maskstream.engine.request import file_digest
+from maskstream.files import file_digest
 from maskstream.model_catalogue import ANY_WORDS, HUB, ONE_CLASS, find_model, known_models
 from maskstream.model_page import models_page
 from maskstream.pretrained import is_pretrained, parts_of

@@ -34,6 +34,9 @@ DEFAULT_SIZE = 480
 """Short side, in pixels, at which masks are propagated; results are at the size of the source whatever it is. Networks
 of the package have sizes of their own (`maskstream.shipped.Shipped.size`)."""
 
+OF_ONE_SIZE = ("sam2", "videomt")
+"""Models whose networks see pictures of one size, their own."""
+
 
 def load(
     model: str = "deva",
@@ -159,7 +162,7 @@ def load(
             min_score=min_score,
             compat=compat,
         )
-    if model in ("sam2", "videomt"):
+    if model in OF_ONE_SIZE:
         return _of_hub(model, weights, label_space, size, min_score)
     if weights is not None:
         raise InputError("deva is made of parts: name them as segmenter, propagator and prompter, not as weights")

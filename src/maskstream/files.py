@@ -1,7 +1,8 @@
-"""Writing files so that a reader, or a later run, never meets half of one."""
+"""Files: writing them so that a reader, or a later run, never meets half of one; and telling them apart."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from maskstream.types import OutputError
+from maskstream.types import InputError, OutputError
 
 
 @contextmanager
@@ -34,6 +35,18 @@ def write_text_atomic(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from maskstream.files import file_digest
 from maskstream.pretrained import cached_folder, is_pretrained, parts_of, read_config
 from maskstream.shipped import WEIGHTLESS, WEIGHTS, Kind, Shipped, shipped
 from maskstream.types import InputError, Task
@@ -87,8 +88,6 @@ class KnownModel:
     @property
     def sha256(self) -> str | None:
         """Of the weights of a network in the package."""
-        from maskstream.engine.request import file_digest
-
         return file_digest(self.folders[0] / WEIGHTS) if self.place == "package" and self.folders else None
 
 

@@ -13,6 +13,7 @@ from .types import (
     MaskPrompt,
     ObjectPrompt,
     PointPrompt,
+    Prompt,
     ScribblePrompt,
     StalePromptError,
     StateDict,
@@ -132,6 +133,20 @@ class WaitingPrompts:
                     f"the point {x:g},{y:g} of object {prompt.object_id} on frame {prompt.frame_index} "
                     f"is outside the video, which is {width} wide and {height} high"
                 )
+
+
+def refuse_prompts(prompts: Sequence[Prompt], system: str) -> None:
+    """Take no prompts.
+
+    Args:
+        prompts: what came.
+        system: what takes none.
+
+    Raises:
+        InputError: there is one.
+    """
+    if prompts:
+        raise InputError(f"{system} segments what it knows and takes no prompts: use the model deva for these")
 
 
 def check_says(prompt: ObjectPrompt, system: str) -> None:

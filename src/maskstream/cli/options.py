@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args
 
 import typer
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from maskstream.shipped import Kind
     from maskstream.types import Task
 
-_MODEL = "How"
+_MODEL, _VIDEO = "How", "Which frames"
 
 _DEVA, _OTHERS = ("deva",), ("tubelink", "mpvss", "univs", "tarvis", "sam2", "videomt")
 MODELS_OF: dict[str, tuple[str, ...]] = {
@@ -25,8 +25,16 @@ MODELS_OF: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("key_every", "adaptive", "carrying"), ("mpvss",)),
     "weights": _OTHERS,
     "min_score": ("deva", "tubelink", "univs", "tarvis", "videomt"),
+    "size": ("deva", "tubelink", "mpvss", "univs", "tarvis"),
 }
 """Options that not all systems have, and those that do."""
+
+_OF_LOAD = (
+    *("segmenter", "propagator", "prompter", "exact", "dtype", "alignment", "size", "max_objects", "min_score", "flip"),
+    *("weights", "window", "overlap", "linking", "label_space", "key_every", "adaptive", "carrying", "tracking"),
+    *("detect_every", "text_encoder"),
+)
+"""Options that `load` takes as people give them."""
 
 Model: TypeAlias = Annotated[
     str,
@@ -172,6 +180,46 @@ TextEncoder: TypeAlias = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Size: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        min=64,
+        help="Short side masks are carried at.  [default: 480, or the network's]",
+        rich_help_panel=_MODEL,
+    ),
+]
+MaxObjects: TypeAlias = Annotated[
+    int | None, typer.Option("--max-objects", min=1, help="Most objects found by itself.", rich_help_panel=_MODEL)
+]
+Classes: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="Only these, with commas between; for segmenters that are told what to look for.",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+Flip: TypeAlias = Annotated[
+    bool, typer.Option("--flip", help="A trained propagator sees the video mirrored.", rich_help_panel=_MODEL)
+]
+LabelSpace: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--label-space",
+        help="What classes mean where weights do not say, or which of those that tarvis knows: vipseg, vspw …",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+Start: TypeAlias = Annotated[int, typer.Option("--start", min=0, help="First frame.", rich_help_panel=_VIDEO)]
+Stop: TypeAlias = Annotated[
+    int | None, typer.Option("--stop", min=1, help="Frame to stop before.", rich_help_panel=_VIDEO)
+]
+Stride: TypeAlias = Annotated[
+    int, typer.Option("--stride", min=1, help="Take every so many frames.", rich_help_panel=_VIDEO)
+]
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For models with random parts.", rich_help_panel=_MODEL)]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Start a run in this folder anew.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
@@ -196,9 +244,16 @@ def check_options(context: typer.Context, model: str) -> None:
             raise InputError(f"--{name.replace('_', '-')} is for the model {theirs}, and this is {model}: leave it out")
 
 
-def owned(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options of `load` that a system has."""
-    return {name: value for name, value in options.items() if model in MODELS_OF.get(name, (model,))}
+def how_of(context: typer.Context, model: str, *, leave: Collection[str] = ()) -> dict[str, Any]:
+    """The options of `load` that were given to a command, those that the system has.
+
+    Args:
+        context: of the command.
+        model: the system.
+        leave: those that mean something else there.
+    """
+    names = [name for name in _OF_LOAD if name in context.params and name not in leave]
+    return {name: context.params[name] for name in names if model in MODELS_OF.get(name, (model,))}
 
 
 def digests_of(options: Mapping[str, object]) -> dict[str, str]:

@@ -37,7 +37,7 @@ from .options import (
     Window,
     check_options,
     digests_of,
-    owned,
+    how_of,
     parse_schedule,
     parse_task,
 )
@@ -161,28 +161,7 @@ def predict(
         "key_frames": key_frames,
     }
     settings = replace(preset_of(preset or dataset), **{name: n for name, n in given.items() if n is not None})
-    how = owned(
-        model,
-        {
-            "segmenter": segmenter,
-            "propagator": propagator,
-            "prompter": prompter,
-            "exact": exact,
-            "dtype": dtype,
-            "alignment": alignment,
-            "min_score": min_score,
-            "weights": weights,
-            "window": window,
-            "overlap": overlap,
-            "linking": linking,
-            "key_every": key_every,
-            "adaptive": adaptive,
-            "carrying": carrying,
-            "tracking": tracking,
-            "detect_every": detect_every,
-            "text_encoder": text_encoder,
-        },
-    )
+    how = how_of(context, model, leave=("size", "max_objects", "label_space"))
     if model in ("tubelink", "univs", "tarvis"):
         how["compat"] = compat == "official"
     request = Request(

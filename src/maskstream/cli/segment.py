@@ -18,12 +18,16 @@ from .options import (
     AnySchedule,
     AsJson,
     Carrying,
+    Classes,
     Debug,
     DetectEvery,
     Dtype,
     Exact,
+    Flip,
     KeyEvery,
+    LabelSpace,
     Linking,
+    MaxObjects,
     MinScore,
     Model,
     Overlap,
@@ -33,13 +37,17 @@ from .options import (
     Quiet,
     Seed,
     Segmenter,
+    Size,
+    Start,
+    Stop,
+    Stride,
     TextEncoder,
     Tracking,
     Weights,
     Window,
     check_options,
     digests_of,
-    owned,
+    how_of,
     parse_schedule,
     parse_task,
 )
@@ -94,9 +102,9 @@ def segment(
     both: Annotated[
         bool, typer.Option("--both", help="Follow both ways from every prompted frame.", rich_help_panel=_PROMPTS)
     ] = False,
-    start: Annotated[int, typer.Option(min=0, help="First frame.", rich_help_panel=_VIDEO)] = 0,
-    stop: Annotated[int | None, typer.Option(min=1, help="Frame to stop before.", rich_help_panel=_VIDEO)] = None,
-    stride: Annotated[int, typer.Option(min=1, help="Take every so many frames.", rich_help_panel=_VIDEO)] = 1,
+    start: Start = 0,
+    stop: Stop = None,
+    stride: Stride = 1,
     fps: Annotated[
         float | None, typer.Option(min=0.01, help="Frame rate of a folder of images.", rich_help_panel=_VIDEO)
     ] = None,
@@ -112,27 +120,11 @@ def segment(
     dtype: Dtype = "auto",
     schedule: AnySchedule = None,
     alignment: Alignment = "auto",
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=64, help="Short side masks are carried at.  [default: 480, or the network's]", rich_help_panel="How"
-        ),
-    ] = None,
-    max_objects: Annotated[
-        int | None, typer.Option(min=1, help="Most objects found by itself.", rich_help_panel="How")
-    ] = None,
+    size: Size = None,
+    max_objects: MaxObjects = None,
     min_score: MinScore = 0.0,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            help="Only these, with commas between; for segmenters that are told what to look for.",
-            show_default=False,
-            rich_help_panel="How",
-        ),
-    ] = None,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="A trained propagator sees the video mirrored.", rich_help_panel="How")
-    ] = False,
+    classes: Classes = None,
+    flip: Flip = False,
     weights: Weights = None,
     window: Window = None,
     overlap: Overlap = None,
@@ -143,14 +135,7 @@ def segment(
     tracking: Tracking = None,
     detect_every: DetectEvery = 1,
     text_encoder: TextEncoder = None,
-    label_space: Annotated[
-        str | None,
-        typer.Option(
-            help="What classes mean where weights do not say, or which of those that tarvis knows: vipseg, vspw …",
-            show_default=False,
-            rich_help_panel="How",
-        ),
-    ] = None,
+    label_space: LabelSpace = None,
     save_scores: Annotated[
         bool,
         typer.Option("--save-scores", help="Write probabilities to scores/, too, for merge-scores."),
@@ -173,33 +158,9 @@ def segment(
     check_options(context, model)
     asked_schedule = parse_schedule(schedule)
     given_task = parse_task(task) if task else None
-    how = owned(
-        model,
-        {
-            "segmenter": segmenter,
-            "propagator": propagator,
-            "prompter": prompter,
-            "exact": exact,
-            "dtype": dtype,
-            "schedule": "online" if asked_schedule == "online" else "semi-online",
-            "alignment": alignment,
-            "size": size,
-            "max_objects": max_objects,
-            "min_score": min_score,
-            "flip": flip,
-            "weights": weights,
-            "window": window,
-            "overlap": overlap,
-            "linking": linking,
-            "label_space": label_space,
-            "key_every": key_every,
-            "adaptive": adaptive,
-            "carrying": carrying,
-            "tracking": tracking,
-            "detect_every": detect_every,
-            "text_encoder": text_encoder,
-        },
-    )
+    how = how_of(context, model)
+    if model == "deva":
+        how["schedule"] = "online" if asked_schedule == "online" else "semi-online"
     options = SegmentOptions(
         model,
         how,

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import torch
 
-from maskstream.api import load
+from maskstream.api import OF_ONE_SIZE, load
 from maskstream.datasets import Dataset, open_dataset
 from maskstream.evaluation.benchmarks import protocol_for, task_of
 from maskstream.evaluation.protocol import Options, Protocol
@@ -208,7 +208,7 @@ def _open(request: Request) -> _Opened:
         detection_every=settings.detection_every,
         max_missed=settings.max_missed,
         memory_every=settings.memory_every,
-        size=settings.size,
+        size=None if request.model["model"] in OF_ONE_SIZE else settings.size,
         max_objects=settings.max_objects,
         task=task,
     )

@@ -8,22 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maskstream._version import __version__
+from maskstream.files import file_digest
 from maskstream.shipped import ADVISED, CONFIG, WEIGHTLESS, WEIGHTS, Kind, weights_of
-from maskstream.types import InputError
 
 _END = 1 << 20
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def weight_digests(names: Mapping[Kind, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maskstream.api import default_task, load
+from maskstream.files import file_digest
 from maskstream.prompt_words import parse_prompts, parse_removals
 from maskstream.sinks.folder import RunFolder
 from maskstream.systems.deva import Deva, OfflineDeva
@@ -23,7 +24,7 @@ from maskstream.video import open_video
 
 from .offline import OfflineSession
 from .presets import Schedule
-from .request import file_digest, library_versions, source_identity
+from .request import library_versions, source_identity
 from .run import RunSummary, segment_to_folder
 
 

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from maskstream.files import atomic_path
+from maskstream.files import atomic_path, file_digest
 from maskstream.formats.frame_masks import read_frame_masks
 from maskstream.formats.journal import Journal, segmentation_of
 from maskstream.formats.tracks import index_journal
@@ -37,7 +37,6 @@ from maskstream.types import OBJECT, Frame, FrameSegmentation, InputError, Task,
 from maskstream.video import prefetch
 from maskstream.video.images import ImagesVideo
 
-from .request import file_digest
 from .run import RunSummary, segment_to_folder, write_run_report
 
 Labels: TypeAlias = NDArray[np.int32]

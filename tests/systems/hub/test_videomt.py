@@ -58,6 +58,12 @@ def tiny():
     return network
 
 
+def save(network, folder):
+    """As real ones are saved."""
+    network.save_pretrained(folder)
+    VideomtVideoProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+
+
 @pytest.fixture(scope="module")
 def network():
     return tiny()
@@ -66,8 +72,7 @@ def network():
 @pytest.fixture(scope="module")
 def folder(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("videomt")
-    network.save_pretrained(path)
-    VideomtVideoProcessor(size={"height": 64, "width": 64}).save_pretrained(path)
+    save(network, path)
     return path
 
 

@@ -6,7 +6,6 @@ import torch
 from maskstream.types import Category, CategorySet, InputError, PointPrompt, Session, Task
 
 from .painted import (
-    COLOURS,
     GRASS,
     HEN,
     NAMES,
@@ -349,4 +348,3 @@ def test_what_cannot_be_asked():
         made.start(Task.VPS, size_hw=SIZE, soft=True)
     with pytest.raises(InputError, match="refvos"):
         start(made, Task.REFVOS)
-    assert COLOURS  # of the painted world

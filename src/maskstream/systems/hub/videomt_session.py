@@ -32,6 +32,7 @@ from maskstream.mask2former.postprocess import (
     surest_class,
 )
 from maskstream.pretrained import Pixels
+from maskstream.prompt_queue import refuse_prompts
 from maskstream.regions import ClassRegions
 from maskstream.types import (
     Category,
@@ -39,7 +40,6 @@ from maskstream.types import (
     Event,
     Frame,
     FrameSegmentation,
-    InputError,
     LabelMap,
     Prompt,
     StateDict,
@@ -179,8 +179,7 @@ class VideomtSession:
         Raises:
             InputError: something is.
         """
-        if prompts:
-            raise InputError("VidEoMT segments what it knows and takes no prompts: use the model deva for these")
+        refuse_prompts(prompts, "VidEoMT")
 
     def remove(self, object_ids: Sequence[int]) -> None:
         """Show objects no more.

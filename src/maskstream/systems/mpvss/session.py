@@ -25,6 +25,7 @@ from maskstream.mask2former.network import STRIDE
 from maskstream.mask2former.postprocess import class_values, surest_class
 from maskstream.optical_flow import dense_flow
 from maskstream.pretrained import Pixels
+from maskstream.prompt_queue import refuse_prompts
 from maskstream.regions import ClassRegions
 from maskstream.types import (
     Category,
@@ -119,8 +120,7 @@ class MpvssSession:
         Raises:
             InputError: something is.
         """
-        if prompts:
-            raise InputError("MPVSS segments what it knows and takes no prompts: use the model deva for these")
+        refuse_prompts(prompts, "MPVSS")
 
     def remove(self, object_ids: Sequence[int]) -> None:
         """Show regions no more.

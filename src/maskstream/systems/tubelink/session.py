@@ -29,6 +29,7 @@ from maskstream.mask2former.postprocess import (
 )
 from maskstream.mask2former.prediction import ClipPrediction
 from maskstream.pretrained import Pixels
+from maskstream.prompt_queue import refuse_prompts
 from maskstream.regions import ClassRegions
 from maskstream.types import (
     Category,
@@ -179,8 +180,7 @@ class TubeLinkSession:
         Raises:
             InputError: something is.
         """
-        if prompts:
-            raise InputError("Tube-Link segments what it knows and takes no prompts: use the model deva for these")
+        refuse_prompts(prompts, "Tube-Link")
 
     def remove(self, object_ids: Sequence[int]) -> None:
         """Show objects no more.
@@ -267,7 +267,7 @@ class TubeLinkSession:
             prediction.classes_bqc[0],
             prediction.masks_bqthw[0],
             tube.sizes,
-            stuff_k=torch.tensor([not is_thing for is_thing in self._is_thing]),
+            stuff_k=torch.tensor([not is_thing for is_thing in self._is_thing], device=self._device),
             min_score=MIN_SCORE if settings.min_score is None else settings.min_score,
             min_visible=settings.min_visible,
         )
@@ -386,7 +386,9 @@ class TubeLinkSession:
             self._mean_logits_qk,
             prediction.masks_bqthw[0][order_q],
             tube.sizes,
-            things_k=torch.tensor([k in self._shown and is_thing for k, is_thing in enumerate(self._is_thing)]),
+            things_k=torch.tensor(
+                [k in self._shown and is_thing for k, is_thing in enumerate(self._is_thing)], device=self._device
+            ),
             min_score=_LEAST_SCORE if self._settings.min_score is None else self._settings.min_score,
         )
         events: list[Event] = []
