@@ -10,12 +10,14 @@ Memory: histograms of the colours of an object, and of what was around it, on th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 FloatArray: TypeAlias = NDArray[np.float32]
 ByteArray: TypeAlias = NDArray[np.uint8]
@@ -127,41 +129,71 @@ def _evidence(probability_hw: FloatArray, lab_hwc: ByteArray, colours: FloatArra
 
 def _asked_of_cells(probability_hw: FloatArray, lab_hwc: ByteArray) -> FloatArray:
     """``float32[h, w]``: mean probability of the pixels of this colour nearby."""
-    rows, columns = np.mgrid[: lab_hwc.shape[0], : lab_hwc.shape[1]]
+    axes = tuple(1 + _cells(lab_hwc[..., n], side) for n, side in enumerate((LIGHTNESS_CELL, CHROMA_CELL, CHROMA_CELL)))
+    colours_hw, blur_cc = _colour_blur(axes)
     place = PLACE_CELL // REDUCTION
-    axes = [*_colour_axes(lab_hwc, LIGHTNESS_CELL, CHROMA_CELL), columns // place, rows // place]
-    axes = [(axis - axis.min()).ravel() for axis in axes]
-    shape = tuple(int(axis.max()) + 1 for axis in axes)
-    cell = np.ravel_multi_index(axes, shape)
-    labelled = np.bincount(cell, probability_hw.ravel(), int(np.prod(shape))).astype(np.float32)
+    rows, columns = (np.arange(side) // place for side in probability_hw.shape)
+    shape = (blur_cc.shape[0], int(rows[-1]) + 1, int(columns[-1]) + 1)
+    cell = np.ravel_multi_index((colours_hw, rows[:, None], columns), shape).ravel()
+    labelled = np.bincount(cell, probability_hw.ravel(), math.prod(shape)).astype(np.float32)
     pixels = np.bincount(cell, minlength=labelled.size).astype(np.float32)
-    labelled, pixels = (_blur(values.reshape(shape)).ravel() for values in (labelled, pixels))
+    grids = np.stack([labelled, pixels], axis=-1).reshape(*shape, 2)
+    blurred = blur_cc @ _blur(grids, axes=(1, 2)).reshape(shape[0], -1)
+    labelled, pixels = blurred.reshape(-1, 2).T
     # One pixel's worth of doubt keeps a cell that is all but empty from being certain.
-    asked = (labelled + 0.5)[cell] / (pixels + 1)[cell]
+    asked = ((labelled + 0.5) / (pixels + 1))[cell]
     return np.asarray(asked.reshape(probability_hw.shape), dtype=np.float32)
 
 
-def _colour_axes(lab_hwc: ByteArray, lightness_cell: int, chroma_cell: int) -> list[IntArray]:
-    cells = (lightness_cell, chroma_cell, chroma_cell)
-    return [lab_hwc[..., n].astype(np.int64) // cell for n, cell in enumerate(cells)]
+def _colour_blur(axes: tuple[IntArray, ...]) -> tuple[IntArray, csr_array]:
+    """Blurring cells of colour, of which few of all that there could be occur.
+
+    Args:
+        axes: ``int64[h, w]`` each, the cell of each pixel by lightness and twice by chroma, from 1 on.
+
+    Returns:
+        ``int64[h, w]``, which of the C colours that occur each pixel has; and ``float32[C, C]``, what each colour gives
+        to each: 1/4, 1/2, 1/4 along every axis.
+    """
+    shape = tuple(int(axis.max()) + 2 for axis in axes)  # nothing occurs in the outermost cells
+    colour_hw = np.ravel_multi_index(axes, shape)
+    number = np.full(math.prod(shape), -1)
+    present = np.flatnonzero(np.bincount(colour_hw.ravel(), minlength=number.size))
+    number[present] = np.arange(len(present))
+    near = np.meshgrid(*[(-1, 0, 1)] * 3)
+    # Along an axis with one cell there is nothing to blur, as in `_blur`.
+    weights = np.meshgrid(*[(0.25, 0.5 if side > 3 else 1.0, 0.25) for side in shape])
+    steps = np.ravel_multi_index([1 + each.ravel() for each in near], shape) - np.ravel_multi_index((1, 1, 1), shape)
+    neighbours = number[present[:, None] + steps]
+    to, which = np.nonzero(neighbours >= 0)
+    values = np.prod([each.ravel() for each in weights], axis=0).astype(np.float32)[which]
+    blur = csr_array((values, (to, neighbours[to, which])), shape=(len(present),) * 2)
+    return number[colour_hw], blur
+
+
+def _cells(values_hw: ByteArray, side: int) -> IntArray:
+    """``int64[h, w]``: the cell of each value, the lowest that occurs being 0."""
+    cells = np.arange(256) // side  # a table is quicker than to divide every pixel
+    found: IntArray = (cells - cells[values_hw.min()])[values_hw]
+    return found
 
 
 def _memory_bin(lab_hwc: ByteArray) -> IntArray:
-    axes = _colour_axes(lab_hwc, 256 // _MEMORY_BINS[0], 256 // _MEMORY_BINS[1])
+    axes = tuple((np.arange(256) * count // 256)[lab_hwc[..., n]] for n, count in enumerate(_MEMORY_BINS))
     return np.asarray(np.ravel_multi_index(axes, _MEMORY_BINS))
 
 
 def _smooth(histogram: FloatArray) -> FloatArray:
-    return _blur(histogram.reshape(_MEMORY_BINS)).ravel()
+    return _blur(histogram.reshape(_MEMORY_BINS), axes=(0, 1, 2)).ravel()
 
 
-def _blur(grid: FloatArray) -> FloatArray:
-    """Weights 1/4, 1/2, 1/4 along every axis; nothing comes from outside."""
-    for axis in range(grid.ndim):
-        if grid.shape[axis] > 1:
-            first = np.moveaxis(grid, axis, 0)
-            mixed: FloatArray = first * np.float32(0.5)
-            mixed[1:] += first[:-1] / 4
-            mixed[:-1] += first[1:] / 4
-            grid = np.moveaxis(mixed, 0, axis)
-    return grid
+def _blur(grid: FloatArray, *, axes: Sequence[int]) -> FloatArray:
+    """Weights 1/4, 1/2, 1/4 along these axes; nothing comes from outside."""
+    shape = grid.shape
+    for axis in axes:
+        quarter = grid.reshape(-1, shape[axis], math.prod(shape[axis + 1 :])) / np.float32(4)
+        mixed = quarter + quarter
+        mixed[:, 1:] += quarter[:, :-1]
+        mixed[:, :-1] += quarter[:, 1:]
+        grid = mixed if shape[axis] > 1 else grid
+    return grid.reshape(shape)

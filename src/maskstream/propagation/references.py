@@ -301,8 +301,9 @@ def resemblance(reference: Reference, features: FlowFeatures, region: Region) ->
     if not sampling.size:
         return np.ones(sampling.shape[:2], dtype=np.float32)
     predicted = warp(reference.lab_hwc.numpy(), sampling)
-    difference = cv2.absdiff(predicted, features.lab_hwc.numpy()[region]).astype(np.float32).mean(axis=2)
-    difference = cv2.blur(difference, (RESEMBLANCE_WINDOW, RESEMBLANCE_WINDOW))
+    unlike = cv2.absdiff(predicted, features.lab_hwc.numpy()[region])
+    mean = (np.add(unlike[..., 0], unlike[..., 1], dtype=np.float32) + unlike[..., 2]) / 3
+    difference = cv2.blur(mean, (RESEMBLANCE_WINDOW, RESEMBLANCE_WINDOW))
     return np.asarray(np.exp(-difference / RESEMBLANCE_SCALE), dtype=np.float32)
 
 
