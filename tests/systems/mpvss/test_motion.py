@@ -108,6 +108,14 @@ def test_it_costs_what_the_paper_says(size, encoder, decoder):
     assert second.get_total_flops() / 2e9 == pytest.approx(decoder, rel=0.005)
 
 
+def test_where_nothing_moves_at_first_both_flows_learn_from_the_first_step_on():
+    torch.manual_seed(0)
+    motion = Motion(MotionConfig(**SMALL, consistent=True))
+    motion(*pictures()).sum().backward()
+    for part in (motion.decoder.get_submodule("predict_flow"), motion.decoder.output_head.layers[-1]):
+        assert all(weight.grad is not None and weight.grad.any() for weight in part.parameters())
+
+
 @pytest.mark.parametrize(
     "consistent, expected", [pytest.param(False, 1.0, id="as published"), pytest.param(True, 0.0, id="consistent")]
 )

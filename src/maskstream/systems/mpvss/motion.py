@@ -203,10 +203,25 @@ class MotionDecoder(nn.Module):
             self.output_head = _Mlp(dim, 2 * vector, 2 * vector, vector)
         if config.flow == "fused":
             self.fuse_layer = _Conv(4, 2, 3, bias=True, active=False)
-            nn.init.zeros_(self.fuse_layer.conv.weight)
-            assert self.fuse_layer.conv.bias is not None
-            # As published, everything moves by (1, 1) without training; where warps are exact it stays.
-            nn.init.constant_(self.fuse_layer.conv.bias, 0.0 if config.consistent else 1.0)
+            self._begin_fusion()
+
+    def _begin_fusion(self) -> None:
+        """As published, everything moves by (1, 1) at first.
+
+        Where warps are exact, everything stays: pixel and query flow are added and both are nothing, so that both learn
+        from the first step on.
+        """
+        fuse, exact = self.fuse_layer.conv, self.config.consistent
+        nn.init.zeros_(fuse.weight)
+        assert fuse.bias is not None
+        nn.init.constant_(fuse.bias, 0.0 if exact else 1.0)
+        if exact:
+            with torch.no_grad():
+                for n in range(4):  # x and y of pixel flow, then of query flow
+                    fuse.weight[n % 2, n, 1, 1] = 1.0
+            nn.init.zeros_(self.get_parameter("predict_flow.conv.weight"))
+            for weight in self.output_head.layers[-1].parameters():
+                nn.init.zeros_(weight)
 
     @property
     def shared(self) -> bool:
