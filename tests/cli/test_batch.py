@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from maskstream.synthetic import render_sample
+from maskstream.video import VideoWriter
+from tests.engine.batch_parts import SIZE as SIZE_HW
 from tests.engine.batch_parts import all_files, write_clips
 
 from .conftest import Run
@@ -87,6 +90,8 @@ def fails(done: subprocess.CompletedProcess[str], *words: str) -> None:
         pytest.param(["--schedule", "never"], ["'never'"], id="an unknown schedule"),
         pytest.param(["--linking", "query"], ["--linking is for the model tubelink"], id="an option of another model"),
         pytest.param(["--prompts", "nowhere.json"], ["nowhere.json"], id="no such prompts"),
+        pytest.param(["--split", "twice"], ["cuts, seconds as in 60s", "'twice'"], id="an unknown way to cut"),
+        pytest.param(["--split", "cuts", "--both"], ["leave out --split"], id="both ways in pieces"),
     ],
 )
 def test_a_wrong_word_is_answered_with_one_clear_line(call, clips, tmp_path, words, expected):
@@ -119,7 +124,8 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_does_the_rest(run, c
         preexec_fn=heed,  # noqa: PLW1509 - jobs that a script runs in the background ignore Ctrl-C
     )
     waited = time.monotonic()
-    while not list((tmp_path / "out" / "videos").glob("v*")) and process.poll() is None:
+    journal = tmp_path / "out" / "journal.jsonl"
+    while not (journal.exists() and '"finished"' in journal.read_text()) and process.poll() is None:
         assert time.monotonic() - waited < 200
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -127,12 +133,12 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_does_the_rest(run, c
     assert process.returncode == 130, complained
     assert "Traceback" not in complained
     assert "same command again continues" in complained
-    kept = [path.name for path in (tmp_path / "out" / "videos").iterdir()]
-    assert 0 < len(kept) < 8
+    noted = journal.read_text().count('"finished"')
+    assert 0 < noted < 8
     done = run(*words, "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert (told["videos"], told["earlier"], told["failed"]) == (8, len(kept), {})
+    assert (told["videos"], told["earlier"], told["failed"]) == (8, noted, {})
     assert call("segment", many / "v5.mp4", "-o", tmp_path / "alone", *SIZE, "--quiet").returncode == 0
     assert all_files(tmp_path / "out" / "videos" / "v5") == all_files(tmp_path / "alone")
 
@@ -159,3 +165,30 @@ def test_kill_9_of_the_command_ends_its_workers_and_the_same_command_does_the_re
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "out" / "videos").iterdir()) == ["v0", "v1", "v2", "v3"]
     assert not (tmp_path / "out" / ".unfinished").exists()
+
+
+@pytest.mark.slow
+def test_a_film_in_pieces_goes_on_after_kill_9_in_the_middle_of_one(run, tmp_path):
+    films = tmp_path / "films"
+    films.mkdir()
+    with VideoWriter(films / "film.mp4", size_hw=SIZE_HW) as writer:
+        for seed in (0, 3):
+            for frame, _ in render_sample(frames=120, size_hw=SIZE_HW, objects=2, seed=seed):
+                writer.write(frame.image, frame.timestamp + 5 * (seed > 0))
+    words = ["batch", films, "--split", "cuts", "--workers", 2, *SIZE]
+    whole = run(*words, "-o", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, "-m", "maskstream", *map(str, words), "-o", str(tmp_path / "cut")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    waited = time.monotonic()
+    while not list((tmp_path / "cut" / ".unfinished").glob("film#*/.progress/state.pt")):
+        assert process.poll() is None
+        assert time.monotonic() - waited < 200
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = run(*words, "-o", tmp_path / "cut", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["frames"] == 240
+    assert all_files(tmp_path / "cut" / "videos") == all_files(tmp_path / "whole" / "videos")
+    assert not (tmp_path / "cut" / ".pieces").exists()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from maskstream.engine.batch import Job, Outcome, Work, attempt
+from maskstream.engine.backend import Job, Outcome, Work
 from maskstream.engine.segment import SegmentOptions
 from maskstream.synthetic import render_sample
 from maskstream.video import VideoWriter
@@ -43,11 +43,11 @@ class InProcess:
         self.tried: list[str] = []
 
     def run(self, work: Work, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        system = work.options.load()
+        worker = work.begin()
         for job in jobs:
             self.tried.append(job.name)
             if self.lose.get(job.name, 0):
                 self.lose[job.name] -= 1
                 yield Outcome(job.name, "its worker was killed (SIGKILL)", again=True)
             else:
-                yield attempt(job, work, system, aside=work.unfinished / job.name)
+                yield worker(job, aside=work.unfinished / job.name)

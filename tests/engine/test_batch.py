@@ -10,18 +10,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from maskstream.engine.batch import (
-    BatchFolder,
-    BatchSummary,
-    Job,
-    Outcome,
-    TrackRow,
-    Work,
-    attempt,
-    jobs_of,
-    request_of,
-    run_batch,
-)
+from maskstream.engine.backend import Job, Outcome, TrackRow, Work
+from maskstream.engine.batch import BatchFolder, BatchSummary, jobs_of, request_of, run_batch
+from maskstream.engine.batch_work import BatchWork, attempt
 from maskstream.engine.segment import PromptWords, planned, prepared
 from maskstream.engine.sources import Listed, find_videos
 from maskstream.formats.journal import Journal
@@ -47,7 +38,7 @@ def done(
     clips: Path, output: Path, backend: InProcess | None = None, words: dict[str, PromptWords] | None = None
 ) -> tuple[BatchSummary, list[Outcome]]:
     """The whole folder of clips, as the command does it."""
-    work = Work(QUICK, {}, output.absolute())
+    work = BatchWork(QUICK, {}, output.absolute())
     folder = BatchFolder(output, request_of(work, [str(clips)]))
     jobs = jobs_of(find_videos([str(clips)]), folder, words)
     outcomes: list[Outcome] = []
@@ -155,7 +146,7 @@ def test_what_was_finished_but_not_noted_is_noted_and_not_done_again(clips, copi
 def test_a_folder_may_grow(clips, copied, tmp_path):
     more = tmp_path / "clips"
     shutil.copytree(clips, more)
-    work = Work(QUICK, {}, copied)
+    work = BatchWork(QUICK, {}, copied)
     write_clips(more, ["a-first.mp4", "d.mp4"])
     backend = InProcess()
     folder = BatchFolder(copied, request_of(work, [str(clips)]))
@@ -192,13 +183,13 @@ def test_a_video_that_is_lost_every_time_is_named_with_its_reason(clips, tmp_pat
 
 
 def test_another_request_is_refused(clips, copied):
-    work = Work(replace(QUICK, stride=2), {}, copied)
+    work = BatchWork(replace(QUICK, stride=2), {}, copied)
     with pytest.raises(OutputError, match="belongs to another run"):
         BatchFolder(copied, request_of(work, [str(clips)]))
 
 
 def test_two_at_a_time_are_refused(clips, copied):
-    work = Work(QUICK, {}, copied)
+    work = BatchWork(QUICK, {}, copied)
     folder = BatchFolder(copied, request_of(work, [str(clips)]))
     with folder.alone(), pytest.raises(OutputError, match="another maskstream"):
         done(clips, copied)
@@ -229,9 +220,9 @@ def test_prompts_for_a_video_that_is_not_there_are_refused(clips):
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Work:
+def work(tmp_path: Path) -> BatchWork:
     (tmp_path / "out").mkdir()
-    return Work(QUICK, {}, tmp_path / "out")
+    return BatchWork(QUICK, {}, tmp_path / "out")
 
 
 def test_what_is_unforeseen_leaves_nothing_behind_and_may_be_tried_again(clips, work, monkeypatch):
@@ -239,7 +230,7 @@ def test_what_is_unforeseen_leaves_nothing_behind_and_may_be_tried_again(clips, 
         raise MemoryError("no more of it")
 
     monkeypatch.setattr("maskstream.engine.run.prefetch", fail)
-    outcome = attempt(Job("a", str(clips / "a.mp4")), work, QUICK.load(), aside=work.unfinished / "a")
+    outcome = attempt(Job("a", str(clips / "a.mp4")), work=work, system=QUICK.load(), aside=work.unfinished / "a")
     assert outcome.again
     assert outcome.reason == "MemoryError: no more of it"
     assert not work.videos.exists()
@@ -251,7 +242,7 @@ def test_what_was_begun_on_another_video_makes_room(clips, work):
     system = QUICK.load()
     ready = prepared(planned(QUICK, PromptWords()), system, str(clips / "b.mp4"), weights={})
     RunFolder(work.unfinished / "a", ready.request)
-    outcome = attempt(Job("a", str(clips / "a.mp4")), work, system, aside=work.unfinished / "a")
+    outcome = attempt(Job("a", str(clips / "a.mp4")), work=work, system=system, aside=work.unfinished / "a")
     assert outcome.reason is None
     assert json.loads((work.videos / "a" / "run.json").read_text())["source"]["name"] == "a.mp4"
 
@@ -263,9 +254,9 @@ def test_of_two_attempts_at_a_video_one_counts(clips, work):
 
     def other(done: int) -> None:
         if done == 3:
-            raced.append(attempt(job, work, system, aside=work.unfinished / "a.2"))
+            raced.append(attempt(job, work=work, system=system, aside=work.unfinished / "a.2"))
 
-    outcome = attempt(job, work, system, aside=work.unfinished / "a.1", on_frame=other)
+    outcome = attempt(job, work=work, system=system, aside=work.unfinished / "a.1", on_frame=other)
     assert (outcome.reason, raced[0].reason) == (None, None)
     assert outcome.tracks == raced[0].tracks
     assert list(work.unfinished.iterdir()) == []
@@ -277,11 +268,13 @@ def test_a_disk_that_is_full_stops_everything(clips, work, monkeypatch):
 
     monkeypatch.setattr("maskstream.sinks.frames.write_label_png", full)
     with pytest.raises(OutputError, match="No space left"):
-        attempt(Job("a", str(clips / "a.mp4")), work, QUICK.load(), aside=work.unfinished / "a")
+        attempt(Job("a", str(clips / "a.mp4")), work=work, system=QUICK.load(), aside=work.unfinished / "a")
 
 
 def test_a_video_from_a_network_is_brought_and_taken_away(clips, work):
-    outcome = attempt(Job("a", f"file://{clips / 'a.mp4'}"), work, QUICK.load(), aside=work.unfinished / "a")
+    outcome = attempt(
+        Job("a", f"file://{clips / 'a.mp4'}"), work=work, system=QUICK.load(), aside=work.unfinished / "a"
+    )
     assert outcome.reason is None
     assert list(work.unfinished.iterdir()) == []
     assert json.loads((work.videos / "a" / "run.json").read_text())["source"]["name"] == "a.mp4"
@@ -292,7 +285,7 @@ def test_a_warning_about_a_video_is_noted(tmp_path, work):
     content = whole.read_bytes()
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(content[: int(len(content) * 0.6)])
-    outcome = attempt(Job("cut", str(cut)), work, QUICK.load(), aside=work.unfinished / "cut")
+    outcome = attempt(Job("cut", str(cut)), work=work, system=QUICK.load(), aside=work.unfinished / "cut")
     assert any("ends early" in said for said in outcome.warnings)
 
 
@@ -301,13 +294,14 @@ class Many:
 
     def run(self, work: Work, jobs: Sequence[Job]) -> Iterator[Outcome]:
         for job in jobs:
+            assert isinstance(work, BatchWork)
             (work.videos / job.name).mkdir()
             rows = tuple(TrackRow(job.name, n, "cat", 3, 0.5, None, 0, 9, 10, 25.0, 0.1) for n in (1, 2))
             yield Outcome(job.name, frames=10, tracks=rows)
 
 
 def test_thousands_of_videos_are_summed_up(tmp_path):
-    work = Work(QUICK, {}, tmp_path / "out")
+    work = BatchWork(QUICK, {}, tmp_path / "out")
     folder = BatchFolder(work.output, request_of(work, ["x"]))
     jobs = [Job(f"v{n:04d}", f"{n}.mp4") for n in range(3000)]
     summary = run_batch(work, jobs, folder, Many())

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from maskstream.engine.batch import BatchFolder, Job, Outcome, Work, jobs_of, request_of, run_batch
+from maskstream.engine.backend import Job, Outcome
+from maskstream.engine.batch import BatchFolder, jobs_of, request_of, run_batch
+from maskstream.engine.batch_work import BatchWork
 from maskstream.engine.local import LocalBackend, Progress
 from maskstream.engine.sources import find_videos
 from maskstream.types import InputError
@@ -38,7 +40,7 @@ def expected(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def run(clips: Path, output: Path, backend: LocalBackend | InProcess) -> list[Outcome]:
-    work = Work(QUICK, {}, output.absolute())
+    work = BatchWork(QUICK, {}, output.absolute())
     folder = BatchFolder(output, request_of(work, [str(clips)]))
     outcomes: list[Outcome] = []
     jobs = jobs_of(find_videos([str(clips)]), folder)
@@ -73,7 +75,7 @@ def test_a_worker_that_is_killed_loses_one_video_which_is_tried_again(clips, exp
 
 def test_a_model_that_cannot_be_loaded_stops_everything(clips, tmp_path):
     (tmp_path / "out").mkdir()
-    work = Work(replace(QUICK, how={**QUICK.how, "propagator": "magic"}), {}, tmp_path / "out")
+    work = BatchWork(replace(QUICK, how={**QUICK.how, "propagator": "magic"}), {}, tmp_path / "out")
     with pytest.raises(InputError, match="'magic'"):
         list(LocalBackend(1, threads=1).run(work, [Job("a", str(clips / "a.mp4"))]))
     assert multiprocessing.active_children() == []
@@ -83,7 +85,7 @@ def test_who_stops_listening_stops_the_workers(clips, tmp_path):
     """As Ctrl-C does."""
     for name in ("videos", ".unfinished"):
         (tmp_path / "out" / name).mkdir(parents=True)
-    work = Work(QUICK, {}, tmp_path / "out")
+    work = BatchWork(QUICK, {}, tmp_path / "out")
     outcomes = LocalBackend(1, threads=1).run(
         work, [Job("a", str(clips / "a.mp4")), Job("long", str(clips / "long.mp4"))]
     )

@@ -28,8 +28,10 @@ from .options import (
     Debug,
     DetectEvery,
     Dtype,
+    Engine,
     Exact,
     Flip,
+    GpusPerWorker,
     KeyEvery,
     LabelSpace,
     Linking,
@@ -48,9 +50,11 @@ from .options import (
     Stop,
     Stride,
     TextEncoder,
+    Threads,
     Tracking,
     Weights,
     Window,
+    backend_of,
     check_options,
     digests_of,
     how_of,
@@ -60,7 +64,9 @@ from .options import (
 from .segment import direction_of
 
 if TYPE_CHECKING:
-    from maskstream.engine.batch import Backend, BatchSummary, Job, Outcome, Work
+    from maskstream.engine.backend import Job, Outcome
+    from maskstream.engine.batch import BatchSummary
+    from maskstream.engine.batch_work import BatchWork
     from maskstream.engine.local import Progress
 
 _VIDEO, _WHERE = "Which frames", "Where"
@@ -90,9 +96,7 @@ def batch(
     ] = None,
     backward: Annotated[bool, typer.Option("--backward", help="Follow prompts back in time instead.")] = False,
     both: Annotated[bool, typer.Option("--both", help="Follow prompts both ways.")] = False,
-    engine: Annotated[
-        str, typer.Option(help="local: processes of this machine; ray: a cluster of Ray.", rich_help_panel=_WHERE)
-    ] = "local",
+    engine: Engine = "local",
     workers: Annotated[
         int | None,
         typer.Option(
@@ -102,16 +106,14 @@ def batch(
             rich_help_panel=_WHERE,
         ),
     ] = None,
-    gpus_per_worker: Annotated[
-        float | None,
+    gpus_per_worker: GpusPerWorker = None,
+    threads: Threads = None,
+    split: Annotated[
+        str | None,
         typer.Option(
-            min=0.0, help="Part of a GPU that a worker takes.  [default: 1 if there are any]", rich_help_panel=_WHERE
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Of each worker.  [default: its share of cores]", show_default=False, rich_help_panel=_WHERE
+            help="Do long videos in pieces: cut at scene changes (cuts), or about so long (60s, or 1500 frames).",
+            show_default=False,
+            rich_help_panel=_WHERE,
         ),
     ] = None,
     retries: Annotated[
@@ -164,15 +166,14 @@ def batch(
     done. The same command again does only what is missing.
     """
     del debug
-    from maskstream.engine.batch import BatchFolder, Work, can_write_parquet, jobs_of, request_of, run_batch
+    from maskstream.engine.batch import BatchFolder, can_write_parquet, jobs_of, request_of, run_batch
+    from maskstream.engine.batch_work import BatchWork
     from maskstream.engine.segment import PromptWords, SegmentOptions, planned
     from maskstream.engine.sources import find_videos, read_prompts
-    from maskstream.types import InputError
+    from maskstream.engine.split import check_split, parse_split
 
     check_options(context, model)
     asked_schedule = parse_schedule(schedule)
-    if engine not in ("local", "ray"):
-        raise InputError(f"--engine is local or ray, not {engine!r}")
     how = how_of(context, model)
     if model == "deva":
         how["schedule"] = "online" if asked_schedule == "online" else "semi-online"
@@ -193,9 +194,12 @@ def batch(
     planned(options, PromptWords())  # complains of options that contradict each other
     videos = find_videos(sources)
     given = read_prompts(prompts) if prompts else None
-    work = Work(options, digests_of(how), output.absolute())
+    pieces = parse_split(split) if split else None
+    if pieces is not None:
+        check_split(pieces, options, {job.video: job.words for job in jobs_of(videos, None, given)})
+    work = BatchWork(options, digests_of(how), output.absolute(), pieces)
     with BatchProgress(quiet=quiet) as progress:
-        backend, count = _backend(engine, workers, gpus_per_worker, threads, progress)
+        backend, count = backend_of(engine, workers, gpus_per_worker, threads, on_progress=progress.frames)
         if dry_run:
             _say_estimate(work, jobs_of(videos, None, given), count, as_json=as_json)
             return
@@ -212,25 +216,7 @@ def batch(
         raise typer.Exit(1)
 
 
-def _backend(
-    engine: str, workers: int | None, gpus_per_worker: float | None, threads: int | None, progress: BatchProgress
-) -> tuple[Backend, int]:
-    """Where videos are worked on, and how many at a time."""
-    import torch
-
-    from maskstream.engine.local import LocalBackend, cores
-
-    gpus = torch.cuda.device_count()
-    share = (1.0 if gpus else 0.0) if gpus_per_worker is None else gpus_per_worker
-    if engine == "ray":
-        from maskstream.engine.ray_engine import RayBackend
-
-        return RayBackend(workers, gpus_per_worker=share, threads=threads or 1), workers or 1
-    count = workers or (max(1, int(gpus / share)) if gpus and share else cores())
-    return LocalBackend(count, threads=threads, on_progress=progress.frames), count
-
-
-def _say_estimate(work: Work, jobs: Sequence[Job], workers: int, *, as_json: bool) -> None:
+def _say_estimate(work: BatchWork, jobs: Sequence[Job], workers: int, *, as_json: bool) -> None:
     from maskstream.engine.estimate import estimate
 
     done = {path.name for path in work.videos.iterdir()} if work.videos.exists() else set()
@@ -303,7 +289,9 @@ class BatchProgress:
         self._quiet = quiet
         self._console = Console(stderr=True)
         self._live: Live | None = None
-        self._total = self._finished = self._failed = self._frames = 0
+        self._total = self._finished = self._frames = self._pieces = self._pieces_finished = 0
+        self._cut: set[str] = set()
+        self._failed: set[str] = set()
         self._at: dict[int, tuple[str, int]] = {}
         self._began = self._last_line = time.monotonic()
 
@@ -326,11 +314,20 @@ class BatchProgress:
         self._at[progress.worker] = progress.video, progress.frames
 
     def outcome(self, outcome: Outcome) -> None:
-        """An attempt at a video has ended."""
+        """An attempt at a video, or a piece of one, has ended."""
         self._at = {worker: at for worker, at in self._at.items() if at[0] != outcome.name}
-        self._frames += outcome.frames
-        self._finished += outcome.reason is None
-        self._failed += outcome.reason is not None and not outcome.again
+        video = outcome.name.partition("#")[0]
+        if outcome.pieces:
+            self._cut.add(video)
+            self._pieces += len(outcome.pieces)
+        elif outcome.reason is not None:
+            self._failed |= set() if outcome.again else {video}
+        elif outcome.name in self._cut:  # its frames were counted with its pieces
+            self._finished += 1
+        else:
+            self._frames += outcome.frames
+            self._finished += video == outcome.name
+            self._pieces_finished += video != outcome.name
         if self._quiet:
             return
         for said in outcome.warnings:
@@ -348,16 +345,17 @@ class BatchProgress:
     def _line(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-9)
         frames = self._frames + sum(frames for _, frames in self._at.values())
-        left = self._total - self._finished - self._failed
+        left = self._total - self._finished - len(self._failed)
         time_left = f", {_duration(left * seconds / self._finished)} left" if self._finished and left else ""
-        failed = f", {self._failed} failed" if self._failed else ""
+        failed = f", {len(self._failed)} failed" if self._failed else ""
+        pieces = f", piece {self._pieces_finished} of {self._pieces}" if self._pieces else ""
         rate = f"{self._finished / seconds * 60:.1f} videos/min, {frames / seconds:.1f} frames/s"
-        return f"video {self._finished} of {self._total}{failed}, {rate}{time_left}"
+        return f"video {self._finished} of {self._total}{pieces}{failed}, {rate}{time_left}"
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, show_header=False)
         for worker, (video, frames) in sorted(self._at.items())[: self._MOST_WORKERS]:
             table.add_row(Text(f"worker {worker}", style="dim"), Text(video), Text(f"frame {frames}", style="cyan"))
         bar = Table.grid()
-        bar.add_row(ProgressBar(total=max(self._total, 1), completed=self._finished + self._failed, width=60))
+        bar.add_row(ProgressBar(total=max(self._total, 1), completed=self._finished + len(self._failed), width=60))
         return Group(table, bar, Text(self._line()))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args
 
 import typer
 
 if TYPE_CHECKING:
+    from maskstream.engine.backend import Backend
+    from maskstream.engine.local import Progress
     from maskstream.engine.presets import Schedule as AnyScheduleName
     from maskstream.shipped import Kind
     from maskstream.types import Task
 
-_MODEL, _VIDEO = "How", "Which frames"
+_MODEL, _VIDEO, _WHERE = "How", "Which frames", "Where"
 
 _DEVA, _OTHERS = ("deva",), ("tubelink", "mpvss", "univs", "tarvis", "sam2", "videomt")
 MODELS_OF: dict[str, tuple[str, ...]] = {
@@ -221,6 +223,30 @@ Stride: TypeAlias = Annotated[
     int, typer.Option("--stride", min=1, help="Take every so many frames.", rich_help_panel=_VIDEO)
 ]
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For models with random parts.", rich_help_panel=_MODEL)]
+Engine: TypeAlias = Annotated[
+    str,
+    typer.Option("--engine", help="local: processes of this machine; ray: a cluster of Ray.", rich_help_panel=_WHERE),
+]
+GpusPerWorker: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0.0,
+        help="Part of a GPU that a worker takes.  [default: 1 if there are any]",
+        show_default=False,
+        rich_help_panel=_WHERE,
+    ),
+]
+Threads: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Of each worker.  [default: its share of cores]",
+        show_default=False,
+        rich_help_panel=_WHERE,
+    ),
+]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Start a run in this folder anew.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
@@ -296,3 +322,40 @@ def parse_task(text: str) -> Task:
         return Task(text)
     except ValueError:
         raise InputError(f"unknown task {text!r}; known: {', '.join(t.value for t in Task)}") from None
+
+
+def backend_of(
+    engine: str,
+    workers: int | None,
+    gpus_per_worker: float | None,
+    threads: int | None,
+    *,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Backend, int]:
+    """Where videos are worked on, and how many at a time, as far as that is known.
+
+    Args:
+        engine: local or ray.
+        workers: how many; None for one a GPU, or one a core.
+        gpus_per_worker: part of a GPU that each takes; None for one, if there are any.
+        threads: of each; None for its share of cores.
+        on_progress: called with how far workers are, where that is known.
+
+    Raises:
+        InputError: there is no such engine, or it is not installed.
+    """
+    import torch
+
+    from maskstream.engine.local import LocalBackend, cores
+    from maskstream.types import InputError
+
+    gpus = torch.cuda.device_count()
+    share = (1.0 if gpus else 0.0) if gpus_per_worker is None else gpus_per_worker
+    if engine == "ray":
+        from maskstream.engine.ray_engine import RayBackend
+
+        return RayBackend(workers, gpus_per_worker=share, threads=threads or 1), workers or 1
+    if engine != "local":
+        raise InputError(f"--engine is local or ray, not {engine!r}")
+    count = workers or (max(1, int(gpus / share)) if gpus and share else cores())
+    return LocalBackend(count, threads=threads, on_progress=on_progress), count

@@ -19,7 +19,9 @@ from .options import (
     Debug,
     DetectEvery,
     Dtype,
+    Engine,
     Exact,
+    GpusPerWorker,
     KeyEvery,
     Linking,
     MinScore,
@@ -32,9 +34,11 @@ from .options import (
     Seed,
     Segmenter,
     TextEncoder,
+    Threads,
     Tracking,
     Weights,
     Window,
+    backend_of,
     check_options,
     digests_of,
     how_of,
@@ -123,7 +127,18 @@ def predict(
         bool, typer.Option("--blind", help="Answer every sentence with the object seen most, for models without text.")
     ] = False,
     seed: Seed = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; they share out cores and GPUs.")] = 1,
+    engine: Engine = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Videos at a time.  [default: one, in this process; with ray as many as there is room for]",
+            show_default=False,
+            rich_help_panel="Where",
+        ),
+    ] = None,
+    gpus_per_worker: GpusPerWorker = None,
+    threads: Threads = None,
     archive: Annotated[bool, typer.Option("--zip", help="Write results.zip too, as servers take it.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -184,6 +199,10 @@ def predict(
         "versions": library_versions(),
         "weights": {} if model == TRUTH else digests_of(how),
     }
+    backend = None
+    if (engine, workers or 1, gpus_per_worker, threads) != ("local", 1, None, None):
+        count = workers or (None if engine == "ray" else 1)
+        backend, _ = backend_of(engine, count, gpus_per_worker, threads)
     folder = OwnedFolder(output, run, overwrite=overwrite)
     if root is None:
         render_if_needed(dataset, quiet=quiet)
@@ -192,7 +211,7 @@ def predict(
         on_interrupt(": finished videos are kept; the same command again continues"),
         FrameProgress(dataset, total=None, quiet=quiet or already) as progress,
     ):
-        summary = predict_to_folder(request, folder, workers=workers, archive=archive, on_frame=progress.update)
+        summary = predict_to_folder(request, folder, backend=backend, archive=archive, on_frame=progress.update)
     if as_json:
         typer.echo(json.dumps({"output": str(output), **asdict(summary)}))
     elif not quiet:

@@ -6,10 +6,11 @@ OUT/run.json         what was asked for; `complete` once every video is there
     journal.jsonl    a line for every attempt at a video, with its tracks
     failed.csv       videos that could not be done, and why
     summary.csv      a row a track; summary.parquet is the same
-    .unfinished/     videos under way
+    .unfinished/     videos and pieces under way
+    .pieces/         finished pieces of long videos (see `split`) until these are whole
 
 A video is the unit: it is worked on aside, and renamed when it is finished. The same command again does what has no
-name yet. Where the work happens is a `Backend`'s business: it tries every video once, and what is lost comes again.
+name yet. Where the work happens is a `Backend`'s business: it tries every job once, and what is lost comes again.
 """
 
 from __future__ import annotations
@@ -20,238 +21,28 @@ import importlib.util
 import json
 import shutil
 import sys
-import time
-import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from maskstream.files import atomic_path
-from maskstream.formats.journal import Journal
 from maskstream.formats.lines import LineWriter, read_header, read_lines
-from maskstream.formats.tracks import index_journal
-from maskstream.sinks.folder import OwnedFolder, RunFolder
-from maskstream.types import CategorySet, InputError, MaskstreamError, MaskstreamWarning, OutputError, VideoSegmenter
+from maskstream.sinks.folder import OwnedFolder
+from maskstream.types import InputError, OutputError
 
+from .backend import Backend, Job, Outcome, TrackRow
+from .batch_work import BatchWork
 from .request import library_versions
-from .segment import PromptWords, SegmentOptions, planned, prepared
-from .sources import Listed, local_copy, names_of
+from .segment import PromptWords
+from .sources import Listed, names_of
 
 SCHEMA = "maskstream/batch"
 VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A video that is to be done.
-
-    Attributes:
-        name: of its output.
-        source: its path or address.
-        words: prompts.
-    """
-
-    name: str
-    source: str
-    words: PromptWords = field(default_factory=PromptWords)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is done to every video, in words that another process understands.
-
-    Attributes:
-        options: how videos are segmented.
-        weights: digests of the files of weights.
-        output: the folder of the whole.
-    """
-
-    options: SegmentOptions
-    weights: Mapping[str, str]
-    output: Path
-
-    @property
-    def videos(self) -> Path:
-        """Where finished videos are."""
-        return self.output / "videos"
-
-    @property
-    def unfinished(self) -> Path:
-        """Where videos are worked on."""
-        return self.output / ".unfinished"
-
-
-@dataclass(frozen=True, slots=True)
-class TrackRow:
-    """A track of a video, for the summary.
-
-    Attributes:
-        video: the name of the video.
-        track_id: the track.
-        category: what it is, empty where that is not known.
-        category_id: its number, or None.
-        score: how sure that is, or None.
-        prompt_id: the prompt that asked for it, or None.
-        first: first frame it is visible on,
-        last: and last.
-        frames: how many there are on which it is visible.
-        mean_area: pixels on them, on average,
-        mean_share: and of the picture, from 0 to 1.
-    """
-
-    video: str
-    track_id: int
-    category: str
-    category_id: int | None
-    score: float | None
-    prompt_id: str | None
-    first: int
-    last: int
-    frames: int
-    mean_area: float
-    mean_share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an attempt at a video.
-
-    Attributes:
-        name: of the video.
-        reason: why it is not finished; None when it is.
-        again: whether another attempt may do better. What cannot be read today cannot be read in a minute.
-        frames: how many it has.
-        seconds: how long it took.
-        warnings: what is odd about it.
-        tracks: what was found.
-    """
-
-    name: str
-    reason: str | None = None
-    again: bool = False
-    frames: int = 0
-    seconds: float = 0.0
-    warnings: tuple[str, ...] = ()
-    tracks: tuple[TrackRow, ...] = ()
-
-
-class Backend(Protocol):
-    """Where videos are worked on."""
-
-    def run(self, work: Work, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """Try every video once; outcomes come in any order.
-
-        Raises:
-            MaskstreamError: none of the videos can be done: the model cannot be loaded, or the disk is full.
-        """
-
-
-# One video.
-
-
-def attempt(
-    job: Job,
-    work: Work,
-    system: VideoSegmenter,
-    *,
-    aside: Path,
-    content: bytes | None = None,
-    on_frame: Callable[[int], None] = lambda done: None,
-) -> Outcome:
-    """Do a video, or go on with it where an earlier attempt stopped.
-
-    Args:
-        job: the video.
-        work: what is done to it.
-        system: that of the work.
-        aside: the folder to work in until it is finished; nobody else uses it. Left behind when the process is killed,
-            to be continued.
-        content: the bytes of a video that lies on a network, where somebody has brought them.
-        on_frame: called with the number of finished frames.
-
-    Returns:
-        What became of it. A video that is there already is finished.
-
-    Raises:
-        OutputError: nothing can be written.
-    """
-    began = time.monotonic()
-    with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always", MaskstreamWarning)
-        try:
-            plan = planned(work.options, job.words)
-            final = work.videos / job.name
-            if not final.exists():
-                with local_copy(job.source, aside.with_name(f"{aside.name}.source"), content=content) as path:
-                    ready = prepared(plan, system, path, weights=work.weights)
-                    ready.run(_own(aside, ready.request), on_frame=on_frame)
-                _move(aside, final)
-            frames, tracks = summarised(final, job.name, plan.categories(system))
-        except OutputError:
-            raise
-        except MaskstreamError as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            return Outcome(job.name, str(error), seconds=time.monotonic() - began)
-        except Exception as error:  # whatever it is, the other videos are not to suffer
-            shutil.rmtree(aside, ignore_errors=True)
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            return Outcome(job.name, reason, again=True, seconds=time.monotonic() - began)
-    told = tuple(dict.fromkeys(str(one.message) for one in noted if issubclass(one.category, MaskstreamWarning)))
-    return Outcome(job.name, None, False, frames, time.monotonic() - began, told, tracks)
-
-
-def _own(aside: Path, request: Mapping[str, object]) -> RunFolder:
-    """The folder to work in; what another request left there, as the video was another then, makes room."""
-    try:
-        return RunFolder(aside, request)
-    except OutputError:
-        shutil.rmtree(aside, ignore_errors=True)
-        return RunFolder(aside, request)
-
-
-def _move(aside: Path, final: Path) -> None:
-    """Give a finished video its name, unless another attempt was quicker."""
-    try:
-        final.parent.mkdir(exist_ok=True)
-        aside.rename(final)
-    except OSError as error:
-        if not final.exists():
-            raise OutputError(f"cannot write {final}: {error.strerror or error}") from error
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def summarised(folder: Path, name: str, categories: CategorySet | None) -> tuple[int, tuple[TrackRow, ...]]:
-    """How many frames a finished video has, and its tracks."""
-    journal = Journal(folder / "segments.jsonl")
-    index = index_journal(journal)
-    picture = journal.size_hw[0] * journal.size_hw[1]
-    rows = []
-    for track_id, track in index.tracks.items():
-        seen = track.segment
-        area = sum(track.areas) / len(track.areas)
-        rows.append(
-            TrackRow(
-                name,
-                track_id,
-                categories[seen.category].name if categories and seen.category is not None else "",
-                seen.category,
-                seen.score,
-                seen.prompt_id,
-                index.frame_indices[track.frames[0]],
-                index.frame_indices[track.frames[-1]],
-                len(track.frames),
-                round(area, 2),
-                round(area / picture, 6),
-            )
-        )
-    return len(index.frame_indices), tuple(rows)
-
-
-# All of them.
 
 
 class BatchFolder(OwnedFolder):
@@ -259,8 +50,6 @@ class BatchFolder(OwnedFolder):
 
     def __init__(self, path: Path, request: Mapping[str, object], *, overwrite: bool = False) -> None:
         super().__init__(path, request, overwrite=overwrite)
-        self.videos = path / "videos"
-        self.unfinished = path / ".unfinished"
         self.journal = path / "journal.jsonl"
         self.names = path / "videos.csv"
         self.failed = path / "failed.csv"
@@ -311,14 +100,19 @@ class BatchFolder(OwnedFolder):
                     yield place, entry
 
 
-def request_of(work: Work, sources: Sequence[str]) -> dict[str, object]:
+def request_of(work: BatchWork, sources: Sequence[str]) -> dict[str, object]:
     """What decides the results, for ``run.json``: not which videos there are, so that a folder of them may grow."""
     options = asdict(work.options)
     task, how = work.options.task, options.pop("how")
     return {
         "command": "batch",
         "source": {"name": Path(sources[0].rstrip("/")).name, "sources": list(sources)},
-        "options": {**options, "task": task.value if task else None, **how},
+        "options": {
+            **options,
+            "task": task.value if task else None,
+            **how,
+            **({"split": asdict(work.split)} if work.split else {}),
+        },
         "prompts": {},
         "versions": library_versions(),
         "weights": dict(work.weights),
@@ -371,7 +165,7 @@ def jobs_of(
 
 
 def run_batch(
-    work: Work,
+    work: BatchWork,
     jobs: Sequence[Job],
     folder: BatchFolder,
     backend: Backend,
@@ -401,18 +195,19 @@ def run_batch(
     """
     with folder.alone():
         try:
-            finished = _finished(folder, jobs)
-            todo = [job for job in jobs if job.name not in finished]
+            finished = _finished(work, folder, jobs)
+            todo = [job for job in jobs if job.video not in finished]
             on_begin(len(todo))
-            folder.write_names({job.source: job.name for job in jobs})
+            folder.write_names({job.source: job.video for job in jobs})
             failed: dict[str, tuple[str, int]] = {}
             if todo:
                 folder.reopen()
                 failed = _run_rounds(work, todo, folder, backend, retries, on_outcome)
             _write_failed(folder.failed, todo, failed)
-            frames, tracks = write_summary(folder, {job.name for job in jobs} - set(failed))
+            frames, tracks = write_summary(folder, {job.video for job in jobs} - set(failed))
             if not failed:
-                shutil.rmtree(folder.unfinished, ignore_errors=True)
+                for directory in (work.unfinished, work.pieces):
+                    shutil.rmtree(directory, ignore_errors=True)
                 folder.finish()
         except OSError as error:
             raise OutputError(
@@ -423,15 +218,15 @@ def run_batch(
     return BatchSummary(len(jobs), len(jobs) - len(todo), frames, tracks, reasons)
 
 
-def _finished(folder: BatchFolder, jobs: Sequence[Job]) -> set[str]:
+def _finished(work: BatchWork, folder: BatchFolder, jobs: Sequence[Job]) -> set[str]:
     """Names of the videos that are there and noted."""
     noted = {entry["video"]: entry["prompts"] for _, entry in folder.finished()}
-    there = {path.name for path in folder.videos.iterdir()} if folder.videos.exists() else set()
+    there = {path.name for path in work.videos.iterdir()} if work.videos.exists() else set()
     for job in jobs:
-        if job.name in there and job.name in noted and noted[job.name] != _digest(job.words):
+        if job.video in there and job.video in noted and noted[job.video] != _digest(job.words):
             raise OutputError(
-                f"{folder.path}: the prompts of {job.name} are others than when it was finished: remove "
-                f"{folder.videos / job.name} to have it done anew, or choose another folder"
+                f"{folder.path}: the prompts of {job.video} are others than when it was finished: remove "
+                f"{work.videos / job.video} to have it done anew, or choose another folder"
             )
     return there & set(noted)
 
@@ -443,38 +238,60 @@ def _digest(words: PromptWords) -> str | None:
 
 
 def _run_rounds(
-    work: Work,
+    work: BatchWork,
     todo: Sequence[Job],
     folder: BatchFolder,
     backend: Backend,
     retries: int,
     on_outcome: Callable[[Outcome], None],
 ) -> dict[str, tuple[str, int]]:
-    """Try all, then again what was lost; return what stays undone, why, and after how many attempts."""
-    failed: dict[str, tuple[str, int]] = {}
+    """Try all, then what was lost, what videos were cut into, and those whose pieces are all there.
+
+    Returns:
+        By video that stays undone: why, and after how many attempts.
+    """
     job_of = {job.name: job for job in todo}
-    for directory in (folder.videos, folder.unfinished):
+    attempts: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
+    failed: dict[str, tuple[str, int]] = {}
+    for directory in (work.videos, work.unfinished):
         directory.mkdir(exist_ok=True)
     with _Log(folder.journal) as log:
         log.write("begun", videos=len(todo))
-        for number in range(1, retries + 2):
-            again = []
+        while todo:
+            following: list[Job] = []
             for outcome in backend.run(work, todo):
                 job = job_of[outcome.name]
-                if outcome.reason is None:
-                    failed.pop(job.name, None)
-                    log.finished(job, outcome, number)
+                attempts[job.name] += 1
+                number = attempts[job.name]
+                if outcome.reason is not None:
+                    reason = outcome.reason if job.piece is None else f"{job.piece}: {outcome.reason}"
+                    failed[job.name] = reason, number
+                    log.write("failed", video=job.video, source=job.source, attempt=number, reason=reason)
+                    if outcome.again and number <= retries:
+                        following.append(job)
+                    on_outcome(replace(outcome, reason=reason))
+                    continue
+                failed.pop(job.name, None)
+                if outcome.pieces:
+                    attempts[job.name] = 0
+                    missing[job.video] = len(outcome.pieces)
+                    pieces = [replace(job, piece=piece) for piece in outcome.pieces]
+                    job_of |= {piece.name: piece for piece in pieces}
+                    following += pieces
+                    log.write("cut", video=job.video, source=job.source, pieces=len(pieces))
+                elif job.piece is not None:
+                    missing[job.video] -= 1
+                    if not missing[job.video]:
+                        following.append(job_of[job.video])
+                    log.piece(job, outcome, number)
                 else:
-                    failed[job.name] = outcome.reason, number
-                    log.failed(job, outcome, number)
-                    if outcome.again:
-                        again.append(job)
+                    log.finished(job, outcome, number)
                 on_outcome(outcome)
-            todo = again
-            if not todo:
-                break
-        log.write("ended", failed=len(failed))
-    return failed
+            todo = following
+        undone = {job_of[name].video: why for name, why in reversed(failed.items())}
+        log.write("ended", failed=len(undone))
+    return undone
 
 
 class _Log(LineWriter):
@@ -497,7 +314,7 @@ class _Log(LineWriter):
         """A video is there."""
         self.write(
             "finished",
-            video=job.name,
+            video=job.video,
             source=job.source,
             attempt=number,
             frames=outcome.frames,
@@ -507,9 +324,20 @@ class _Log(LineWriter):
             tracks=[asdict(row) for row in outcome.tracks],
         )
 
-    def failed(self, job: Job, outcome: Outcome, number: int) -> None:
-        """An attempt came to nothing."""
-        self.write("failed", video=job.name, source=job.source, attempt=number, reason=outcome.reason)
+    def piece(self, job: Job, outcome: Outcome, number: int) -> None:
+        """A piece of a video is there."""
+        assert job.piece is not None
+        self.write(
+            "piece",
+            video=job.video,
+            source=job.source,
+            first=job.piece.first,
+            stop=job.piece.stop,
+            attempt=number,
+            frames=outcome.frames,
+            seconds=round(outcome.seconds, 3),
+            warnings=outcome.warnings,
+        )
 
 
 # Tables.
@@ -565,7 +393,7 @@ def _write_failed(path: Path, jobs: Sequence[Job], failed: Mapping[str, tuple[st
     """Name what could not be done; there is no such file when nothing is to be said."""
     path.unlink(missing_ok=True)
     if failed:
-        rows = ((job.name, job.source, failed[job.name][1], failed[job.name][0]) for job in jobs if job.name in failed)
+        rows = ((job.video, job.source, *reversed(failed[job.video])) for job in jobs if job.video in failed)
         _write_csv(path, ("video", "source", "attempts", "reason"), rows)
 
 

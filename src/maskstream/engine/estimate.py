@@ -16,7 +16,8 @@ from maskstream.types import InputError, MaskstreamError, Video
 from maskstream.video import open_video
 from maskstream.video.source import DEFAULT_FPS
 
-from .batch import Job, Work
+from .backend import Job
+from .batch_work import BatchWork
 from .segment import planned, prepared
 from .sources import is_remote, local_copy
 
@@ -58,7 +59,7 @@ class _Length:
     pixels: int
 
 
-def estimate(work: Work, jobs: Sequence[Job], *, workers: int) -> Estimate:
+def estimate(work: BatchWork, jobs: Sequence[Job], *, workers: int) -> Estimate:
     """Try a little, and take it for all: time goes with pixels, and workers do not hold each other up.
 
     Args:
@@ -95,7 +96,7 @@ def estimate(work: Work, jobs: Sequence[Job], *, workers: int) -> Estimate:
     )
 
 
-def _try_one(work: Work, jobs: Sequence[Job]) -> tuple[Job, int, float, int, _Length]:
+def _try_one(work: BatchWork, jobs: Sequence[Job]) -> tuple[Job, int, float, int, _Length]:
     """The first video that can be done: frames of it, how long they took, bytes written, and how long it is."""
     system = work.options.load()
     reasons = []

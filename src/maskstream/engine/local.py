@@ -1,6 +1,6 @@
-"""Videos on this machine: a few worker processes, each with a model of its own and one video at a time.
+"""Jobs on this machine: a few worker processes, each with a model of its own and one job at a time.
 
-A worker that ends, whatever kills it, loses the video it was on and no other; another takes its place. Workers end with
+A worker that ends, whatever kills it, loses the job it was on and no other; another takes its place. Workers end with
 the process that began them.
 """
 
@@ -24,7 +24,7 @@ import torch
 
 from maskstream.types import InputError, MaskstreamError
 
-from .batch import Job, Outcome, Work, attempt
+from .backend import Job, Outcome, Work
 
 _SECONDS_BETWEEN_REPORTS = 0.5
 _PATIENCE = 5.0
@@ -84,7 +84,7 @@ class LocalBackend:
         self._on_progress = on_progress
 
     def run(self, work: Work, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """Try every video once; see `Backend.run`."""
+        """Try every job once; see `Backend.run`."""
         waiting = deque(jobs)
         busy: dict[Connection[object, object], _Worker] = {}
         leaving: list[_Worker] = []
@@ -149,7 +149,7 @@ class _Worker:
     is_ready: bool = False
 
     def give(self, job: Job) -> None:
-        """Let it do a video; if it is no more, that is met when it is listened to."""
+        """Let it do a job; if it is no more, that is met when it is listened to."""
         self.job = job
         with suppress(OSError):
             self.connection.send(job)
@@ -211,16 +211,16 @@ def _environment(threads: int) -> Iterator[None]:
 
 
 def _serve(connection: Connection[object, object], work: Work, number: int, threads: int) -> None:
-    """Do one video after the other."""
+    """Do one job after the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who began us decides what is stopped
     threading.Thread(target=_end_with_parent, daemon=True).start()
     prepare_process(number, threads)
     try:
-        system = work.options.load()
+        worker = work.begin()
         connection.send(_Ready())
         while isinstance(job := connection.recv(), Job):
             report = partial(_report, connection, number, job.name, [0.0])
-            connection.send(attempt(job, work, system, aside=work.unfinished / job.name, on_frame=report))
+            connection.send(worker(job, aside=work.unfinished / job.name, on_frame=report))
     except MaskstreamError as error:
         connection.send(_Impossible(error))
     connection.close()

@@ -4,19 +4,18 @@ OUT/run.json         what was asked for; `complete` once everything else is ther
     journals/        segments of each video, NAME.jsonl, and its tracks, NAME.tracks.json
     results/         the benchmark's own layout
     results.zip      the same, as its server takes it, if asked for
+    .unfinished/     videos under way
 
-A video is done when its journal has its name. A run that is killed continues with the videos that are not done.
+A video is done when its journal has its name. A run that is killed continues with the videos that are not done. They
+are done one after the other, or by the workers of a `Backend`.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,11 +51,15 @@ from maskstream.types import (
 from maskstream.video import SampleVideo, prefetch
 from maskstream.video.source import DEFAULT_FPS
 
+from .backend import Backend, Decoder, Job, Outcome, Worker, tried
 from .offline import OfflineSession
 from .presets import Preset, Schedule
 
 TRUTH = "truth"
 """The model that answers with what is annotated, for looking at a data set, a layout or a metric."""
+
+_ATTEMPTS = 2
+"""How often a video is tried that is lost, with its worker for example."""
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is written
 
@@ -140,7 +143,7 @@ def predict_to_folder(
     request: Request,
     folder: OwnedFolder,
     *,
-    workers: int = 1,
+    backend: Backend | None = None,
     archive: bool = False,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
 ) -> Summary:
@@ -149,7 +152,7 @@ def predict_to_folder(
     Args:
         request: which model, which videos.
         folder: where everything goes.
-        workers: processes, each with one video at a time; on machines with GPUs they share them out.
+        backend: where videos are done; None for one after the other, in this process.
         archive: write ``results.zip`` too.
         on_frame: called with how many frames are done, and of how many.
 
@@ -160,15 +163,16 @@ def predict_to_folder(
     opened = _open(request)
     videos = opened.videos
     total = sum(len(_processed(video, request.settings.stride)) for video in videos)
-    journals, results = folder.path / "journals", folder.path / "results"
-    done = [video for video in videos if _journal(journals, video).exists()] if opened.model else []
+    work, results = PredictWork(request, folder.path.absolute()), folder.path / "results"
+    done = [video for video in videos if _journal(work.journals, video).exists()] if opened.model else []
     try:
         if opened.model is not None:
             before = sum(len(_processed(video, request.settings.stride)) for video in done)
-            _run_videos(opened, videos, journals, workers, lambda frames: on_frame(before + frames, total))
+            _run_videos(opened, videos, work, backend, lambda frames: on_frame(before + frames, total))
+            shutil.rmtree(work.unfinished, ignore_errors=True)
         if not folder.complete:
             predictions: Iterator[VideoSample] = (
-                opened.protocol.answers(video) if opened.model is None else _predicted(video, journals, request)
+                opened.protocol.answers(video) if opened.model is None else _predicted(video, work.journals, request)
                 for video in videos
             )
             shutil.rmtree(results, ignore_errors=True)  # of a run that was killed just before it was complete
@@ -271,64 +275,90 @@ def _journal(journals: Path, video: VideoSample) -> Path:
     return journals / f"{video.name}.jsonl"
 
 
+@dataclass(frozen=True, slots=True)
+class PredictWork:
+    """What is done to every video of a data set; see `Work`.
+
+    Attributes:
+        request: which model, which videos.
+        output: the folder of the whole.
+    """
+
+    request: Request
+    output: Path
+
+    @property
+    def journals(self) -> Path:
+        """Where journals of finished videos are."""
+        return self.output / "journals"
+
+    @property
+    def unfinished(self) -> Path:
+        """Where videos are worked on."""
+        return self.output / ".unfinished"
+
+    def begin(self) -> Worker:
+        """Load the model; see `Work.begin`."""
+        opened = _open(self.request)
+        return partial(_attempt, opened=opened, videos={video.name: video for video in opened.videos}, work=self)
+
+
+def _attempt(
+    job: Job,
+    *,
+    opened: _Opened,
+    videos: Mapping[str, VideoSample],
+    work: PredictWork,
+    aside: Path,
+    content: bytes | None = None,
+    decoder: Decoder = lambda video: video,
+    on_frame: Callable[[int], None] = lambda done: None,
+) -> Outcome:
+    """Do a video; see `Worker`. Its pictures are files of the data set, which are read where the model is."""
+    del content, decoder
+
+    def do() -> Outcome:
+        _run_video(opened, videos[job.video], work, aside, on_frame)
+        return Outcome(job.name)
+
+    return tried(job.name, aside, do)
+
+
 def _run_videos(
-    opened: _Opened, videos: Sequence[VideoSample], journals: Path, workers: int, on_frame: Callable[[int], None]
+    opened: _Opened,
+    videos: Sequence[VideoSample],
+    work: PredictWork,
+    backend: Backend | None,
+    on_frame: Callable[[int], None],
 ) -> None:
-    """Write the journals that are not there yet, in this process or in several."""
+    """Write the journals that are not there yet."""
     frames = 0
-    todo = {n: video for n, video in enumerate(videos) if not _journal(journals, video).exists()}
-    count_of = {n: len(_processed(video, opened.request.settings.stride)) for n, video in todo.items()}
-    if workers == 1 or len(todo) <= 1:
-        for n, video in todo.items():
-            _run_video(opened, video, journals, partial(_plus, on_frame, frames))
-            frames += count_of[n]
+    todo = {video.name: video for video in videos if not _journal(work.journals, video).exists()}
+    count_of = {name: len(_processed(video, opened.request.settings.stride)) for name, video in todo.items()}
+    if backend is None:
+        for name, video in todo.items():
+            _run_video(opened, video, work, work.unfinished / name, partial(_plus, on_frame, frames))
+            frames += count_of[name]
         return
-    # Forking a process that has used torch's threads may hang.
-    context = multiprocessing.get_context("spawn")
-    slots = context.Queue()
-    for slot in range(workers):
-        slots.put(slot)
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_open_in_worker, initargs=(opened.request, slots, workers)
-    ) as pool:
-        futures = [pool.submit(_run_in_worker, n, journals) for n in todo]
-        try:
-            for future in as_completed(futures):
-                frames += count_of[future.result()]
+    lost: dict[str, str] = {}
+    for _ in range(_ATTEMPTS):
+        jobs, lost = [Job(name) for name in (lost or todo)], {}
+        for outcome in backend.run(work, jobs) if jobs else ():
+            if outcome.reason is None:
+                frames += count_of[outcome.name]
                 on_frame(frames)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            elif not outcome.again:
+                raise InputError(outcome.reason)
+            else:
+                lost[outcome.name] = outcome.reason
+        if not lost:
+            return
+    name, reason = next(iter(lost.items()))
+    raise InputError(f"{name}: {reason}; finished videos are kept: run the same command again")
 
 
 def _plus(on_frame: Callable[[int], None], before: int, done: int) -> None:
     on_frame(before + done)
-
-
-_opened: _Opened | None = None
-_videos: list[VideoSample] = []
-"""What a worker process works on."""
-
-
-def _open_in_worker(request: Request, slots: multiprocessing.Queue[int], workers: int) -> None:
-    import cv2
-
-    global _opened, _videos  # noqa: PLW0603 - the state of a process
-    slot = slots.get()
-    gpus = torch.cuda.device_count()
-    if gpus:
-        torch.cuda.set_device(slot % gpus)
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    _opened = _open(request)
-    _videos = _opened.videos
-
-
-def _run_in_worker(number: int, journals: Path) -> int:
-    assert _opened is not None
-    _run_video(_opened, _videos[number], journals, lambda done: None)
-    return number
 
 
 def _processed(video: VideoSample, stride: int) -> list[int]:
@@ -336,17 +366,20 @@ def _processed(video: VideoSample, stride: int) -> list[int]:
     return [n for n, frame in enumerate(video.frames) if n % stride == 0 or frame.annotated]
 
 
-def _run_video(opened: _Opened, video: VideoSample, journals: Path, on_frame: Callable[[int], None]) -> None:
+def _run_video(
+    opened: _Opened, video: VideoSample, work: PredictWork, aside: Path, on_frame: Callable[[int], None]
+) -> None:
     """One video through one session; its journal appears when it is whole."""
-    path = _journal(journals, video)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _journal(work.journals, video)
+    for folder in (path.parent, aside):
+        folder.mkdir(parents=True, exist_ok=True)
     pictures = SampleVideo(video, indices=_processed(video, opened.request.settings.stride))
     session = _session(opened, pictures)
     if opened.run_as.is_prompted:
         session.prompt(video.prompts(opened.run_as))
     name = _namer(opened)
-    partial_path = path.with_name(f".{path.name}.partial")
-    with JournalWriter(partial_path, size_hw=pictures.size_hw) as journal:
+    unfinished = aside / path.name
+    with JournalWriter(unfinished, size_hw=pictures.size_hw) as journal:
         done = 0
 
         def write(results: Sequence[FrameSegmentation]) -> None:
@@ -361,7 +394,8 @@ def _run_video(opened: _Opened, video: VideoSample, journals: Path, on_frame: Ca
         write(list(session.finish()))
         journal.sync()
     _write_tracks(path.with_suffix(".tracks.json"), session.tracks())
-    partial_path.replace(path)
+    unfinished.replace(path)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _session(opened: _Opened, pictures: SampleVideo) -> Session:

@@ -1,11 +1,14 @@
-"""Videos on a cluster of Ray (https://docs.ray.io): a pipeline of Ray Data.
+"""Jobs on a cluster of Ray (https://docs.ray.io): a pipeline of Ray Data.
 
-jobs ──► bring: what lies on a network, by tasks without a core of their own ──► segment: actors with a model each,
-         and a GPU or a part of one ──► outcomes
+jobs ──► bring: what lies on a network, by tasks without a core of their own ──► segment: actors with a model each, and
+         a GPU or a part of one ──► outcomes
+                                                        frames ▲
+         where there are GPUs, decode: a task with a core for each video under way, wherever there is one
 
 Ray Data holds the first stage back when the second is behind, lets the pool of actors grow as there is room, and starts
-actors and tasks of nodes that died again elsewhere. The output folder, and sources that are paths, must be the same
-place on every node. Decoding is a thread of the actor: see ``docs/scale.md`` for why.
+actors and tasks of nodes that died again elsewhere. A decoder is held back when a few of its frames wait. Without GPUs,
+cores are what is scarce: an actor has its own, and decodes in a thread. The output folder, and sources that are paths,
+must be the same place on every node.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ from glob import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from maskstream.types import InputError, MaskstreamError, VideoSegmenter
+from maskstream.types import Frame, InputError, MaskstreamError, Video
+from maskstream.video.notices import deliver, warn
+from maskstream.video.source import Source
 
-from .batch import Job, Outcome, Work, attempt
+from .backend import Decoder, Job, Outcome, Work, Worker
 from .local import cores, prepare_process
 from .sources import is_remote, local_copy
 
@@ -35,6 +40,7 @@ LARGEST_BROUGHT = 1 << 30
 """Videos of more bytes than this are brought by the actor that segments them."""
 
 _BROUGHT_AHEAD = 2
+_DECODED_AHEAD = 8
 _MOST_KILLED = 1
 
 
@@ -44,7 +50,7 @@ class RayBackend:
     Args:
         workers: most actors; None for as many as there is room for.
         gpus_per_worker: what each takes of a GPU.
-        threads: cores that each takes.
+        threads: of each actor; without a GPU it takes as many cores. With one, cores are for decoding, one a video.
 
     Raises:
         InputError: Ray is not installed.
@@ -59,7 +65,7 @@ class RayBackend:
         self._threads = threads
 
     def run(self, work: Work, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """Try every video once, and once more where a node or an actor died; see `Backend.run`."""
+        """Try every job once, and once more where a node or an actor died; see `Backend.run`."""
         import ray
 
         cluster: Any = ray
@@ -80,7 +86,7 @@ class RayBackend:
         """How many actors there is room for now."""
         if self._workers is not None:
             return self._workers
-        of_cores = int(resources.get("CPU", 1) / self._threads)
+        of_cores = int(resources.get("CPU", 1) / (1 if self._gpus else self._threads))
         of_gpus = int(resources.get("GPU", 0) / self._gpus) if self._gpus else of_cores
         return max(1, min(of_cores, of_gpus))
 
@@ -94,12 +100,12 @@ class RayBackend:
             videos = videos.map(bring, num_cpus=0, concurrency=_BROUGHT_AHEAD * room)
         outcomes = videos.map(
             _Segment,
-            fn_constructor_args=(work, str(Path.cwd()), self._threads),
-            # One video beside that an actor is on: Ray Data lets the pool grow only when something waits.
+            fn_constructor_args=(work, str(Path.cwd()), self._threads, bool(self._gpus)),
+            # One job beside that an actor is on: Ray Data lets the pool grow only when something waits.
             compute=ray.data.ActorPoolStrategy(
                 min_size=1, initial_size=room, max_size=self._workers, max_tasks_in_flight_per_actor=2
             ),
-            num_cpus=self._threads,
+            num_cpus=0 if self._gpus else self._threads,
             num_gpus=self._gpus or None,
         )
         return iter(outcomes.iter_rows())
@@ -118,35 +124,80 @@ def _bring(work: Work, row: Row) -> Row:
 class _Segment:
     """The model, on a worker."""
 
-    def __init__(self, work: Work, folder: str, threads: int) -> None:
+    def __init__(self, work: Work, folder: str, threads: int, decodes_elsewhere: bool = False) -> None:
         with suppress(OSError):
             os.chdir(folder)  # so that relative paths mean what they mean to who gave them
         prepare_process(0, threads)
         self._work = work
-        self._system: VideoSegmenter | MaskstreamError
+        self._decoder: Decoder = _DecodedElsewhere if decodes_elsewhere else lambda video: video
+        self._worker: Worker | MaskstreamError
         try:
-            self._system = work.options.load()
+            self._worker = work.begin()
         except MaskstreamError as error:
-            self._system = error
+            self._worker = error
 
     def __call__(self, row: Row) -> dict[str, bytes]:
-        """Do one video. What stops all of them comes back as an error."""
+        """Do one job. What stops all of them comes back as an error."""
         return {"outcome": pickle.dumps(self._outcome(row))}
 
     def _outcome(self, row: Row) -> Outcome | MaskstreamError:
-        if isinstance(self._system, MaskstreamError):
-            return self._system
+        if isinstance(self._worker, MaskstreamError):
+            return self._worker
         job: Job = pickle.loads(row["job"])
         # Every attempt keeps to itself, as an earlier one may still be running on a node that is believed dead. What
         # the dead leave is counted: Ray would begin a video that kills every actor for ever.
         if len([*self._work.unfinished.glob(f"{escape(job.name)}.????????")]) > _MOST_KILLED:
             return Outcome(job.name, f"{_MOST_KILLED + 1} actors that worked on it died", again=True)
         aside = _aside(self._work, job)
-        aside.mkdir()
+        aside.mkdir(parents=True)
         try:
-            return attempt(job, self._work, self._system, aside=aside, content=row["content"] or None)
+            return self._worker(job, aside=aside, content=row["content"] or None, decoder=self._decoder)
         except MaskstreamError as error:
             return error
+
+
+class _DecodedElsewhere(Source):
+    """A video whose frames a task of the cluster decodes, on a core of its own, a few ahead of who takes them."""
+
+    def __init__(self, video: Video) -> None:
+        self.name, self.size_hw, self.fps, self.seekable = video.name, video.size_hw, video.fps, video.seekable
+        self._video = video
+
+    def indices(self) -> Sequence[int] | None:
+        return self._video.indices() if isinstance(self._video, Source) else None
+
+    def frames_from(self, index: int) -> Iterator[Frame]:
+        import ray
+
+        decode: Any = ray.remote(_decode)
+        ahead = {"num_returns": "streaming", "_generator_backpressure_num_objects": _DECODED_AHEAD}
+        coming = decode.options(num_cpus=1, **ahead).remote(self._video, index)
+        try:
+            for reference in coming:
+                match ray.get(reference):
+                    case str(text):
+                        warn(text)
+                    case MaskstreamError() as error:
+                        raise error
+                    case Frame() as frame:  # what Ray holds cannot be written to, and stays as long as anybody has it
+                        yield Frame(frame.index, frame.timestamp, frame.image.copy())
+        finally:
+            ray.cancel(coming)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self._video[index]
+
+
+def _decode(video: Video, index: int) -> Iterator[Frame | MaskstreamError | str]:
+    """Frames from ``index`` on, with the warnings that arise, and the error that ends them if one does."""
+    told: list[str] = []
+    deliver.set(told.append)
+    # Ray sends into generators, and so into what they delegate to: it has to be a generator, not any iterator.
+    try:
+        yield from (frame for frame in video.frames_from(index))
+    except MaskstreamError as error:
+        yield error
+    yield from (text for text in told)
 
 
 def _aside(work: Work, job: Job) -> Path:

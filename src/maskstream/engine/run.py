@@ -56,6 +56,7 @@ def segment_to_folder(
     facts: Mapping[str, str] | None = None,
     removals: Mapping[int, Sequence[int]] | None = None,
     save_scores: bool = False,
+    pictures: bool = True,
     checkpoint_every: int = 100,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> RunSummary:
@@ -70,6 +71,7 @@ def segment_to_folder(
         facts: lines for the report.
         removals: by ``Frame.index``, objects to stop following before that frame.
         save_scores: write the probabilities that the session gives, too.
+        pictures: write masks, overlay, ``tracks.json`` and report, not the journal and events alone.
         checkpoint_every: results between two points to continue from. Part of what decides the overlay's bytes.
         on_frame: called with the number of finished frames.
 
@@ -86,11 +88,21 @@ def segment_to_folder(
         return RunSummary(len(index.frame_indices), len(index.frame_indices), len(index.tracks))
     try:
         done = _segment_frames(
-            video, session, folder, categories, audio_from, removals or {}, save_scores, checkpoint_every, on_frame
+            video,
+            session,
+            folder,
+            categories,
+            audio_from,
+            removals or {},
+            save_scores,
+            pictures,
+            checkpoint_every,
+            on_frame,
         )
         index = index_journal(Journal(folder.journal))
-        write_tracks(folder.tracks, index, video_name=Path(video.name).stem, categories=categories)
-        write_run_report(folder, video, index, categories, facts or {})
+        if pictures:
+            write_tracks(folder.tracks, index, video_name=Path(video.name).stem, categories=categories)
+            write_run_report(folder, video, index, categories, facts or {})
         folder.finish()
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
@@ -109,6 +121,7 @@ def _segment_frames(
     audio_from: Path | None,
     removals: Mapping[int, Sequence[int]],
     save_scores: bool,
+    pictures: bool,
     checkpoint_every: int,
     on_frame: Callable[[int], None],
 ) -> int:
@@ -119,14 +132,16 @@ def _segment_frames(
     state: StateDict = snapshot or {"done": 0, "stepped": -1, "resume_from": 0, "sinks": {}}
     if snapshot is not None:
         session.load_state_dict(snapshot["session"])
-    overlay = OverlaySink(folder, video.size_hw, state["sinks"].get("overlay"), fps=video.fps, categories=categories)
     positions = {name: state["sinks"].get(name, {}).get("position") for name in ("journal", "events")}
     sinks: dict[str, FrameSink] = {
         "journal": LineSink(JournalWriter(folder.journal, size_hw=video.size_hw, position=positions["journal"])),
         "events": LineSink(EventWriter(folder.events, position=positions["events"])),
-        "masks": MaskSink(folder),
-        "overlay": overlay,
     }
+    overlay = None
+    if pictures:
+        earlier = state["sinks"].get("overlay")
+        overlay = OverlaySink(folder, video.size_hw, earlier, fps=video.fps, categories=categories)
+        sinks |= {"masks": MaskSink(folder), "overlay": overlay}
     scores = ScoreSink(folder, Path(video.name).stem, state["sinks"].get("scores")) if save_scores else None
     if scores is not None:
         sinks["scores"] = scores
@@ -168,8 +183,9 @@ def _segment_frames(
         threads.close()
     if scores is not None:
         scores.write_listing(video.size_hw)
-    first = next(iter(Journal(folder.journal)), None)
-    overlay.join(audio_from=audio_from, start=first.timestamp if first else 0.0)
+    if overlay is not None:
+        first = next(iter(Journal(folder.journal)), None)
+        overlay.join(audio_from=audio_from, start=first.timestamp if first else 0.0)
     return int(state["done"])
 
 

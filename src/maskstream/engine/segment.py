@@ -222,7 +222,9 @@ class Prepared:
     removals: Mapping[int, Sequence[int]]
     save_scores: bool
 
-    def run(self, folder: RunFolder, *, on_frame: Callable[[int], None] = lambda done: None) -> RunSummary:
+    def run(
+        self, folder: RunFolder, *, pictures: bool = True, on_frame: Callable[[int], None] = lambda done: None
+    ) -> RunSummary:
         """Segment it, or continue doing so; see `segment_to_folder`."""
         return segment_to_folder(
             self.video,
@@ -233,6 +235,7 @@ class Prepared:
             facts=self.facts,
             removals=self.removals,
             save_scores=self.save_scores,
+            pictures=pictures,
             on_frame=on_frame,
         )
 

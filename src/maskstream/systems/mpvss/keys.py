@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskstream.optical_flow import dense_flow
 from maskstream.types import InputError, StateDict
-
-_SIDE = 96
-"""Long side, in pixels, at which pictures are compared: enough to tell, and nearly free."""
+from maskstream.video.cuts import change, small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,32 +73,3 @@ class KeyPolicy:
         """Undo `state_dict`."""
         self._since = state["since"]
         self._key_hw = None if state["key"] is None else state["key"].numpy()
-
-
-def small(image_hw3: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A grey picture of 96 pixels' length."""
-    scale = _SIDE / max(image_hw3.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in image_hw3.shape[:2])
-    grey = cv2.cvtColor(cv2.resize(image_hw3, (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    return np.asarray(grey, np.uint8)
-
-
-def change(key_hw: NDArray[np.uint8], frame_hw: NDArray[np.uint8]) -> tuple[float, float]:
-    """How unlike a frame is its key frame.
-
-    Args:
-        key_hw: of `small`.
-        frame_hw: of `small`, of the same size.
-
-    Returns:
-        Mean difference after flow, in levels of 255; and mean length of the flow, in lengths of the picture.
-    """
-    flow_hw2 = dense_flow(frame_hw, key_hw)
-    height, width = frame_hw.shape
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    moved = cv2.remap(
-        key_hw, columns + flow_hw2[..., 0], rows + flow_hw2[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    error = float(cv2.absdiff(moved, frame_hw).mean())
-    motion = float(np.linalg.norm(flow_hw2, axis=2).mean()) / max(height, width)
-    return error, motion

@@ -37,8 +37,9 @@ from maskstream.types import (
     Track,
     check_arrival,
 )
+from maskstream.video.cuts import change, small
 
-from .keys import KeyPolicy, KeySettings, change, small
+from .keys import KeyPolicy, KeySettings
 from .network import KeyFrame, Maps, MpvssNetwork
 from .warp import warp
 
