@@ -1,6 +1,7 @@
 # make demo            segment a clip we render ourselves, and say where to look
 # make demo VIDEO=…    the same with a video of yours
-# make test            run the tests
+# make test            run the tests that take no more than a few seconds each
+# make test-slow       run the others: killed processes, clusters, browsers, real geometries
 # make check           what CI runs before the tests: style and types
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VIDEO ?=
 BIN := $(VENV)/bin
 OUT := demo/$(if $(VIDEO),$(basename $(notdir $(VIDEO))),sample)
 
-.PHONY: demo test check clean
+.PHONY: demo test test-slow check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,7 +26,10 @@ demo: $(VENV)/.installed
 	@echo "Look at   $(OUT)/overlay.mp4   and   $(OUT)/report.html"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check

@@ -55,6 +55,13 @@ def test_a_track_keeps_its_colour_in_any_company_position_and_class():
     np.testing.assert_array_equal(alone[20:70, 30:90], third[20:70, 30:90])
 
 
+def test_a_colour_that_was_chosen_is_the_colour_of_its_track_alone():
+    both = boxes((1, 20, 70, 30, 60), (2, 20, 70, 90, 120))
+    overlay = draw_overlay(grey(), both, alpha=1.0, labels=False, colours={2: (10, 20, 30), 9: (0, 0, 0)})
+    assert overlay[45, 105].tolist() == [10, 20, 30]
+    assert (overlay[45, 45] == display_colours([1])[0]).all()
+
+
 @pytest.mark.parametrize("labels", [True, False])
 def test_the_input_is_never_changed_and_the_result_is_a_new_array(labels):
     image = grey()

@@ -25,6 +25,7 @@ from .pull import pull
 from .sample import sample
 from .segment import segment
 from .stabilize import stabilize
+from .studio import studio
 from .synth import synth
 from .textures import textures
 from .train import train
@@ -58,6 +59,7 @@ _COMMANDS = (
     segment,
     batch,
     stabilize,
+    studio,
     merge_scores,
     predict,
     evaluate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -26,6 +26,7 @@ def draw_overlay(
     alpha: float = 0.5,
     labels: bool = True,
     categories: CategorySet | None = None,
+    colours: Mapping[int, tuple[int, int, int]] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw segments over a frame. A track has one colour, whatever else is on the frame.
 
@@ -35,6 +36,7 @@ def draw_overlay(
         alpha: opacity of the colour, 0 to 1; outlines are opaque.
         labels: name each visible segment: track id, category, score in percent, as far as known.
         categories: gives the categories their names; without it they are not shown.
+        colours: RGB by track id, where somebody chose them.
 
     Returns:
         ``uint8[H, W, 3]``, RGB, a new array.
@@ -51,7 +53,10 @@ def draw_overlay(
         untouched: NDArray[np.uint8] = image.copy()
         return untouched
     label_map: NDArray[np.int32] = segmentation.label_map().cpu().numpy()
-    fills = display_colours([segment.track_id for segment in segmentation.segments])
+    track_ids = [segment.track_id for segment in segmentation.segments]
+    fills = display_colours(track_ids)
+    for n, track_id in enumerate(track_ids):
+        fills[n] = (colours or {}).get(track_id, fills[n])
     picture = _blend(image, label_map, fills, alpha)
     _outline(picture, label_map, fills)
     if labels:

@@ -1,0 +1,1 @@
+"""The browser app: prompt, watch, correct and export (extra ``studio``)."""
