@@ -409,7 +409,7 @@ def test_browsing_shows_what_can_be_opened(masked: TestClient, root: Path):
         "deep": "folder",
         "frames": "images",
         "masked": "project",
-        "studio": "folder",
+        "studio (projects)": "folder",
     }
     deep = masked.get("/api/browse", params={"path": str(root / "deep")}).json()
     assert deep == {"path": str(root / "deep"), "parent": str(root), "entries": []}

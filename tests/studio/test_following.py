@@ -242,6 +242,27 @@ def test_forward_and_backward_are_averaged_by_distance_and_compared(bench):
     assert {(1, "forward and backward disagree"), (2, "forward and backward disagree")} <= set(doubtful)
 
 
+@pytest.mark.parametrize("gone_first", [False, True])
+def test_what_a_person_says_is_gone_is_carried_nowhere(bench, gone_first):
+    """A click takes away the last pixel on frame 4: what is between it and the other given mask follows that alone."""
+    at, side = (7, [5, 6]) if gone_first else (0, [1, 2, 3])
+    bench.editor.brush(at, None, [(at + 3, 3)], 0.5)
+    bench.propagate()
+    bench.editor.prompt(4, 1, [{"kind": "point", "x": 7, "y": 3, "positive": False}])
+    assert bench.project.masks(4) == {}
+    assert summary(bench)["given"] == sorted([4, at])
+    outdated = summary(bench)["outdated"]
+    assert outdated == [[0, 3], [5, 6]] if gone_first else [[1, 3], [5, 7]]
+    assert bench.propagate()["outcome"] == "done"
+    assert {f: list(bench.project.masks(f)) for f in range(FRAMES)} == {
+        f: [1] if f in [at, *side] else [] for f in range(FRAMES)
+    }
+    assert all(bench.project.masks(f)[1][3, f + 3] for f in side)
+    assert (summary(bench)["found"], summary(bench)["outdated"]) == ([[side[0], side[-1]]], [])
+    assert all(about(bench, f).agreement is None for f in side)
+    assert looked_at(bench, bench.propagate) == []
+
+
 def test_imported_masks_are_replaced_only_where_that_is_asked(bench):
     bench.editor.adopt([(frame, {1: rectangle(0, 0, 2, 2)}) for frame in range(FRAMES)])
     bench.editor.give({(1, 2): boxed(2, 2)})
@@ -316,6 +337,21 @@ def test_what_was_found_stays_when_it_is_stopped(tmp_path, monkeypatch):
     bench.editor.undo()
     bench.editor.undo()
     assert bench.project.annotated_frames() == [0]
+    bench.close()
+
+
+def test_stopped_before_the_pass_forward_an_object_is_not_gone_too_early(tmp_path, monkeypatch):
+    bench, propagator = paused(tmp_path, 2, monkeypatch)
+    bench.editor.brush(0, None, [(3, 3)], 0.5)
+    bench.editor.give({(1, 7): np.zeros(SIZE, bool)})
+    job = bench.following.propagate(None, 0, 7, "both")
+    assert propagator.there.wait(30)
+    bench.jobs.stop(wait=False)
+    propagator.go_on.set()
+    assert bench.ended(job)["outcome"] == "stopped"
+    assert bench.project.annotated_frames() == [0, 7]
+    bench.propagate()
+    assert summary(bench)["found"] == [[1, 6]]
     bench.close()
 
 

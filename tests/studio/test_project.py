@@ -24,6 +24,7 @@ from maskstream.studio.records import (
     read_soft,
     soft_bytes,
 )
+from maskstream.studio.studio import recorded_video
 from maskstream.types import InputError, VideoError
 
 from .parts import FRAMES, SIZE, pictures, rectangle
@@ -111,6 +112,35 @@ def test_a_project_whose_record_is_of_another_kind_is_told_in_a_line(tmp_path):
     store.close()
     with pytest.raises(InputError, match="does not say which video"):
         Project.open(tmp_path)
+    with pytest.raises(InputError, match="does not say which video"):
+        recorded_video(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("object/1", b"{}"),
+        ("object/one", b'{"name": "x", "category": "", "colour": "#000000"}'),
+        ("given/1/0", b"\xff"),
+        ("given/1/0", b"[]"),
+        ("found/1/8", Found("model", 0.1).to_bytes()),
+        ("found/1/0", b"[]"),
+        ("found/1/0", b'{"before": null}'),
+    ],
+)
+def test_a_damaged_record_is_told_in_a_line_and_the_folder_is_let_go_of(tmp_path, key, value):
+    project = Project.create(tmp_path, pictures(tmp_path / "video"))
+    project.close()
+    store = Store(tmp_path / "studio.sqlite")
+    with store.action("harm") as write:
+        write.put(key, value)
+    store.close()
+    with pytest.raises(InputError, match=r"studio\.sqlite is damaged, or of another version"):
+        Project.open(tmp_path)
+    store = Store(tmp_path / "studio.sqlite")
+    store.undo()
+    store.close()
+    Project.open(tmp_path).close()
 
 
 def test_another_or_missing_video_is_refused(tmp_path):

@@ -4,8 +4,9 @@
                 └► passes forward ───────────────────┴─► mean by distance ─► shown
 
 Objects are carried as `OfflineDeva` does it, each by itself, from a given mask to the next. So a mask depends on the
-two given ones around it and on nothing else, and is done again only if these are others. What is found is written every
-few frames: a job that is stopped, or killed, leaves what it has found.
+two given ones around it and on nothing else, and is done again only if these are others. A given mask that is empty
+says where an object is gone, not where it was: nothing is carried from there towards another given one. What is found
+is written every few frames: a job that is stopped, or killed, leaves what it has found.
 """
 
 from __future__ import annotations
@@ -309,16 +310,26 @@ class _Propagation:
         nearest = min(beside, key=lambda f: abs(f - frame), default=None)
         return None if nearest is None else Origin(nearest, given[nearest].digest)
 
+    def _is_empty(self, object_id: int, origin: Origin | None) -> bool:
+        """Whether somebody said that an object is not there."""
+        return origin is not None and self._given[object_id][origin.frame].area == 0
+
     def _settle(self, place: Place, map_hw: SoftMap, *, backward: bool) -> None:
         """Decide where an object is on a frame by what a pass found."""
         before, after = (self._origin_beside(place, after=after) for after in (False, True))
         direction, blur, agreed = self._direction, doubt.blur(map_hw), None
+        gone = self._is_empty(place[0], after)
         if backward and direction == "both" and before is not None:
+            if gone:
+                return  # the pass forward says all
             direction, before = "backward", None  # for now
-        elif not backward and direction == "both" and before is not None and after is not None:
+        elif not backward and direction == "both" and before is not None and after is not None and not gone:
             earlier = self._results.get(place)
             if earlier is not None and earlier[0].direction == "backward" and earlier[0].after == after:
                 behind_hw = read_soft(earlier[1])
+                if self._is_empty(place[0], before):
+                    self._results.put(place, replace(earlier[0], direction="both", before=before), earlier[1])
+                    return
                 # Of each by itself: where they disagree the mean of both is blurred, too.
                 blur, agreed = max(blur, doubt.blur(behind_hw)), doubt.agreement(map_hw, behind_hw)
                 mixed = blended(map_hw, behind_hw, since=place[1] - before.frame, to=after.frame - place[1])

@@ -139,7 +139,10 @@ class Index:
         return first, last
 
     def outdated(self, object_id: int) -> BoolArray:
-        """``bool[T]``: found masks that followed from given ones which are not the nearest now."""
+        """``bool[T]``: found masks that followed from given ones which are not the nearest now.
+
+        Empty ones, too: that an object is gone followed from the same, and may be wrong now.
+        """
         found_t, nearest = self.track(object_id).found_t, self.nearest(object_id)
         ahead = (found_t["before"] != nearest.before_t) | (found_t["before_digest"] != nearest.before_digest_t)
         behind = (found_t["after"] != nearest.after_t) | (found_t["after_digest"] != nearest.after_digest_t)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,9 +101,7 @@ class Project:
         self.name = folder.name
         self.store = store
         self._lock = lock
-        recorded = json.loads(store.fact("video") or b"null")
-        if not isinstance(recorded, dict) or not {"path", *_TOLD_APART_BY} <= recorded.keys():
-            raise InputError(f"{folder} is a project that does not say which video it is of: make it anew")
+        recorded = noted_video(folder, store)
         self.video = _opened(folder / recorded["path"])
         now = _described(folder, folder / recorded["path"], self.video)
         for what in _TOLD_APART_BY:
@@ -116,8 +115,13 @@ class Project:
         self.frames = int(recorded["frames"])
         self.key = hashlib.sha256(to_json(recorded)).hexdigest()[:16]
         self.index = Index(self.frames)
-        for prefix in ("object/", "given/", "found/"):
-            self.index.update(dict(store.items(prefix)))
+        try:
+            for prefix in ("object/", "given/", "found/"):
+                self.index.update(dict(store.items(prefix)))
+        except (sqlite3.Error, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{folder / DATABASE} is damaged, or of another version: put a copy back, or make a new project"
+            ) from error
         store.watch(self._update)
 
     @classmethod
@@ -146,7 +150,7 @@ class Project:
         """Open a project as it was left.
 
         Raises:
-            InputError: there is none, it is open elsewhere, or its video is missing or another one.
+            InputError: there is none, it is open elsewhere or damaged, or its video is missing or another one.
         """
         folder = folder.resolve()
         if not cls.is_in(folder):
@@ -374,6 +378,22 @@ def _locked(folder: Path) -> BinaryIO:
         file.close()
         raise InputError(f"{folder} is open in another maskstream studio: close it there, or stop that one") from error
     return file
+
+
+def noted_video(folder: Path, store: Store) -> dict[str, Json]:
+    """What was noted of the video when a project was made, see `_described`.
+
+    Raises:
+        InputError: nothing was, or something else.
+    """
+    try:
+        noted = json.loads(store.fact("video") or b"null")
+    except ValueError:
+        noted = None
+    kinds = {"path": str, "height and width": list, "frames": int, "bytes": int}
+    if not isinstance(noted, dict) or not all(isinstance(noted.get(what), kind) for what, kind in kinds.items()):
+        raise InputError(f"{folder} is a project that does not say which video it is of: make it anew")
+    return noted
 
 
 def _opened(path: Path) -> Source:

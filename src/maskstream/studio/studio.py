@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from .exporting import OVERLAY, file_name
 from .history import Store
 from .models import ModelNames, Models
 from .opened import Opened
-from .project import DATABASE, Change, Project
+from .project import DATABASE, Change, Project, noted_video
 from .records import Json
 from .security import LARGEST_UPLOAD, Roots, check_video
 from .uploads import Upload, remove_leftovers
@@ -266,8 +265,12 @@ class Studio:
             raise InputError(f"{text!r} cannot be read: {error.strerror or error}") from error
         kinds = ((path, self._kind(path)) for path in paths)
         shown = islice(((path, kind) for path, kind in kinds if kind is not None), _MOST_ENTRIES)
-        entries = [{"name": path.name, "path": str(path), "kind": kind} for path, kind in shown]
+        entries = [{"name": self._shown_name(path), "path": str(path), "kind": kind} for path, kind in shown]
         return {"path": str(folder), "parent": self._parent(folder), "entries": entries}
+
+    def _shown_name(self, path: Path) -> str:
+        """The folder of projects is marked, not left out: videos that were uploaded are nowhere else."""
+        return f"{path.name} (projects)" if path == self.projects else path.name
 
     def _parent(self, folder: Path) -> str | None:
         if folder not in self.roots.folders:
@@ -294,18 +297,16 @@ def recorded_video(folder: Path) -> Path:
     """The video that a project was made with, before the project is opened.
 
     Raises:
-        InputError: there is none, or no project.
+        InputError: there is none, or no project, or it is damaged.
     """
     if not Project.is_in(folder):
         raise InputError(f"{folder} is not a project: it has no {DATABASE}")
     store = Store(folder / DATABASE)
     try:
-        recorded = json.loads(store.fact("video") or b"null")
+        path: str = noted_video(folder, store)["path"]
     finally:
         store.close()
-    if recorded is None:
-        raise InputError(f"{folder} is a project without a video: make it anew")
-    return (folder / str(recorded["path"])).resolve()
+    return (folder / path).resolve()
 
 
 def formats() -> list[dict[str, Json]]:
