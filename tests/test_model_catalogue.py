@@ -12,6 +12,8 @@ from transformers import (
     EomtForUniversalSegmentation,
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
+    Owlv2Config,
+    Owlv2ForObjectDetection,
     Sam2VideoConfig,
     Sam2VideoModel,
     SamConfig,
@@ -80,6 +82,9 @@ def test_models_of_the_hub_are_named_as_commands_take_them(model):
     assert "|" not in f"{model.about}{model.licence}{model.origin}"
 
 
+OWL: dict[str, Any] = {"image_size": 960, "patch_size": 16}
+
+
 def classes(count) -> dict[str, Any]:
     return {"num_labels": count}
 
@@ -120,6 +125,7 @@ def swin(size):
                 Mask2FormerConfig(backbone_config=swin("large"), num_queries=200, **classes(80))
             ),
         ),
+        ("google/owlv2-base-patch16-ensemble", lambda: Owlv2ForObjectDetection(Owlv2Config(vision_config=OWL))),
         ("tue-mps/coco_panoptic_eomt_large_640", lambda: EomtForUniversalSegmentation(EomtConfig(**classes(133)))),
     ],
 )
@@ -150,6 +156,15 @@ def test_what_is_on_this_machine_is_told(monkeypatch, tmp_path):
     assert pair.nbytes == 3 and pair.sha256 is None
     assert find_model("facebook/sam-vit-base").nbytes == 1
     assert find_model("facebook/sam-vit-huge").folders is None
+
+
+def test_what_was_not_checked_is_marked():
+    sam2, ours = find_model("facebook/sam2.1-hiera-tiny"), find_model("core-tiny")
+    assert (sam2.unchecked, ours.unchecked) == (("data",), ())
+    lines = {line.split("`")[1]: line for line in models_page().splitlines() if line.startswith("| `")}
+    marked = {name for name, line in lines.items() if "¹" in line}
+    assert marked == {model.name for model in known_models() if model.unchecked}
+    assert f"{', '.join(sam2.seen or ())} ¹ |" in lines[sam2.name]
 
 
 def test_a_name_that_is_not_known_is_refused():

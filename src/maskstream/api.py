@@ -34,7 +34,7 @@ DEFAULT_SIZE = 480
 """Short side, in pixels, at which masks are propagated; results are at the size of the source whatever it is. Networks
 of the package have sizes of their own (`maskstream.shipped.Shipped.size`)."""
 
-OF_ONE_SIZE = ("sam2", "videomt")
+OF_ONE_SIZE = ("sam2", "sam3", "videomt")
 """Models whose networks see pictures of one size, their own."""
 
 
@@ -67,6 +67,7 @@ def load(
     tracking: str | None = None,
     detect_every: int = 1,
     text_encoder: str | None = None,
+    policy: str = "recent",
     compat: bool = False,
     task: Task | str | None = None,
 ) -> VideoSegmenter:
@@ -74,7 +75,7 @@ def load(
 
     Args:
         model: "deva", "mpvss", "tarvis", "tubelink" or "univs"; or one of others: "sam2" (also EdgeTAM and the tracker
-            of SAM 3) or "videomt".
+            of SAM 3), "sam3" (what words name) or "videomt".
         segmenter: what finds objects by itself: "motion" (independently moving objects; no weights), the folder of a
             trained motion network, or a model of `transformers`; see `segmenters.loading.load_segmenter`.
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
@@ -117,6 +118,9 @@ def load(
             prompt.
         detect_every: new objects are looked for every so many frames.
         text_encoder: the folder of a text tower, where the weights have none; or the authors' file of names.
+        policy: of SAM 2 and SAM 3: what is remembered of objects: "recent" frames and prompted ones, "fifo", "anchors"
+            that tell an object from what resembles it, or a "tree" of hypotheses. Of SAM 3, too: ``schedule``, as
+            objects are on trial for some frames unless it is "online", and ``max_objects``.
         compat: as the authors' program does where it is wrong and published numbers depend on it.
         task: what the model is for, where the segmenter answers in several ways: "vis" with instances, "vss" with
             semantic regions, otherwise with panoptic ones.
@@ -125,7 +129,7 @@ def load(
         InputError: a name is unknown, and the message lists the known ones; or a checkpoint cannot be loaded.
     """
     for what, name, known in (
-        ("model", model, ["deva", "mpvss", "sam2", "tarvis", "tubelink", "univs", "videomt"]),
+        ("model", model, ["deva", "mpvss", "sam2", "sam3", "tarvis", "tubelink", "univs", "videomt"]),
         ("dtype", dtype, ["auto", "bf16", "fp16", "fp32"]),
         ("schedule", schedule, ["online", "semi-online"]),
         ("alignment", alignment, ["auto", "flow", "network", "none"]),
@@ -162,8 +166,14 @@ def load(
             min_score=min_score,
             compat=compat,
         )
-    if model in OF_ONE_SIZE:
-        return _of_hub(model, weights, label_space, size, min_score)
+    if model in OF_ONE_SIZE and size is not None:
+        raise InputError(f"networks of {model} see pictures of one size, their own: leave out the size")
+    if model == "videomt":
+        return _videomt(weights, label_space, min_score=min_score)
+    if model == "sam2":
+        return _sam2(weights, label_space, policy)
+    if model == "sam3":
+        return _sam3(weights, label_space, policy, at_once=schedule == "online", max_objects=max_objects)
     if weights is not None:
         raise InputError("deva is made of parts: name them as segmenter, propagator and prompter, not as weights")
     if label_space is not None:
@@ -293,20 +303,36 @@ def _tarvis(
     )
 
 
-def _of_hub(
-    model: str, weights: str | None, label_space: CategorySet | str | None, size: int | None, min_score: float
-) -> VideoSegmenter:
-    from maskstream.systems.hub import VideomtSettings, load_sam_video, load_videomt
+def _videomt(weights: str | None, label_space: CategorySet | str | None, *, min_score: float) -> VideoSegmenter:
+    from maskstream.systems.hub import VideomtSettings, load_videomt
 
-    path = _system_weights(model, weights)
-    if size is not None:
-        raise InputError(f"networks of {model} see pictures of one size, their own: leave out the size")
-    if model == "sam2":
-        if label_space is not None:
-            raise InputError("sam2 follows what is pointed at, whatever it is: leave out the label space")
-        return load_sam_video(path, device=_device())
-    settings = VideomtSettings(min_score=min_score or None)
+    path, settings = _system_weights("videomt", weights), VideomtSettings(min_score=min_score or None)
     return load_videomt(path, settings=settings, space=_space(label_space), device=_device())
+
+
+def _sam2(weights: str | None, label_space: CategorySet | str | None, policy: str) -> VideoSegmenter:
+    from maskstream.systems.hub import SamVideoSettings, load_sam_video, policy_named
+
+    if label_space is not None:
+        raise InputError("sam2 follows what is pointed at, whatever it is: leave out the label space")
+    settings = SamVideoSettings(policy=policy_named(policy))
+    return load_sam_video(_system_weights("sam2", weights), settings=settings, device=_device())
+
+
+def _sam3(
+    weights: str | None,
+    label_space: CategorySet | str | None,
+    policy: str,
+    *,
+    at_once: bool,
+    max_objects: int | None,
+) -> VideoSegmenter:
+    from maskstream.systems.hub import Sam3Settings, SamVideoSettings, load_sam3, policy_named
+
+    settings = Sam3Settings(at_once=at_once, following=SamVideoSettings(policy=policy_named(policy)))
+    settings = settings if max_objects is None else replace(settings, max_objects=max_objects)
+    path = _system_weights("sam3", weights)
+    return load_sam3(path, settings=settings, space=_space(label_space) or OBJECT, device=_device())
 
 
 def _space(label_space: CategorySet | str | None) -> CategorySet | None:
@@ -325,6 +351,7 @@ def _system_weights(model: str, weights: str | None) -> str:
     if weights is None:
         usual = {
             "sam2": "facebook/sam2.1-hiera-tiny, for instance",
+            "sam3": "facebook/sam3, which the hub gives on request",
             "videomt": "tue-mps/videomt-dinov2-small-ytvis2019, for instance",
             **dict.fromkeys(("tubelink", "mpvss"), "a folder that training wrote, or a Mask2Former"),
         }
@@ -540,7 +567,7 @@ def default_task(prompts: Sequence[Prompt], model: VideoSegmenter | None = None)
     if prompts and not texts:
         return Task.VOS
     able = frozenset({Task.UVOS}) if model is None else model.tasks
-    return next((task for task in (Task.VPS, Task.UVOS, Task.VSS) if task in able), Task.UVOS)
+    return next((task for task in (Task.VPS, Task.UVOS, Task.VSS, Task.VIS) if task in able), Task.UVOS)
 
 
 def step_many(sessions: Sequence[Session], frames: Iterable[Frame]) -> list[list[FrameSegmentation]]:

@@ -1,6 +1,8 @@
 """All models that commands take by name: those in the package, methods without weights, and those of the hub.
 
-What is said of others' models is what their authors published. Where that is not known for certain, it says so.
+What is said of others' models is what their authors published: licences and data as in their repositories, sizes as
+counted from configurations. Where that is not known for certain, it says so; what is said without having been seen on a
+page of theirs is marked as `KnownModel.unchecked`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from maskstream.shipped import WEIGHTLESS, WEIGHTS, Kind, Shipped, shipped
 from maskstream.types import InputError, Task
 
 Place: TypeAlias = Literal["package", "hub"]
+Fact: TypeAlias = Literal["licence", "size", "data"]
 
 NOT_STATED = "not stated"
 """Of what is not known for certain."""
@@ -55,6 +58,7 @@ class KnownModel:
         seen: data that it was trained on, as published; None if that is not stated.
         origin: who made it, where it is told.
         place: where its weights come from.
+        unchecked: what of this could not be compared with a page of those who publish it.
     """
 
     name: str
@@ -67,6 +71,7 @@ class KnownModel:
     seen: tuple[str, ...] | None
     origin: str
     place: Place
+    unchecked: tuple[Fact, ...] = ()
 
     @property
     def folders(self) -> tuple[Path, ...] | None:
@@ -165,6 +170,8 @@ def _of_hub(
     parameters: float | None,
     seen: Iterable[str] | None,
     origin: str,
+    *,
+    unchecked: tuple[Fact, ...] = (),
 ) -> KnownModel:
     return KnownModel(
         name=name,
@@ -177,6 +184,7 @@ def _of_hub(
         seen=None if seen is None else tuple(seen),
         origin=origin,
         place="hub",
+        unchecked=unchecked,
     )
 
 
@@ -188,9 +196,9 @@ _SAM_VIDEO = "--model sam2 --weights"
 _APACHE = "Apache-2.0"
 
 
-def _page(code: str | None = None) -> str:
-    """A licence that only the page of the model can tell, and that of the authors' code if it is known."""
-    return "see its page" if code is None else f"see its page; the code is {code}"
+def _page(code: str) -> str:
+    """A licence that only the page of the model can tell, and that of the authors' code."""
+    return f"see its page; the code is {code}"
 
 
 def _sam(size: str, parameters: float) -> KnownModel:
@@ -205,7 +213,7 @@ def _sam2(size: str, parameters: float) -> KnownModel:
     seen = ["SA-1B", "SA-V", "videos of its makers", "benchmarks among these: not stated"]
     origin = "Ravi et al., ICLR 2025; github.com/facebookresearch/sam2"
     name, options, tasks = f"facebook/sam2.1-hiera-{size}", (_SAM_VIDEO, *_SAM), (*_FOLLOWED, *_ANYTHING)
-    return _of_hub(name, about, options, tasks, ONE_CLASS, _APACHE, parameters, seen, origin)
+    return _of_hub(name, about, options, tasks, ONE_CLASS, _APACHE, parameters, seen, origin, unchecked=("data",))
 
 
 def _videomt(size: str, data: str, label_space: str, seen: str, parameters: float, tasks: Iterable[Task]) -> KnownModel:
@@ -215,9 +223,9 @@ def _videomt(size: str, data: str, label_space: str, seen: str, parameters: floa
         ["--model videomt --weights"],
         tasks,
         label_space,
-        _page(),
+        _page("MIT"),
         parameters,
-        [seen, "what it began from: not stated"],
+        [seen, "what it began from, a segmenter on DINOv2: not stated"],
         "Norouzi et al., CVPR 2026; github.com/tue-mps/videomt",
     )
 
@@ -290,10 +298,10 @@ HUB: tuple[KnownModel, ...] = (
     ),
     _of_hub(
         "facebook/sam3",
-        "what is pointed at, followed; the hub gives it on request",
-        [_SAM_VIDEO],
-        _FOLLOWED,
-        ONE_CLASS,
+        "all that words name, found and followed; and what is pointed at; the hub gives it on request",
+        ["--model sam3 --weights", _SAM_VIDEO],
+        (Task.VIS, *_FOLLOWED),
+        ANY_WORDS,
         "SAM License",
         848.0,
         ["SA-Co", "benchmarks among its parts: not stated"],
@@ -361,8 +369,8 @@ HUB: tuple[KnownModel, ...] = (
         ["--segmenter NAME+SAM"],
         _WORDS,
         ANY_WORDS,
-        _APACHE,
-        154.0,
+        _page("Apache-2.0"),
+        155.0,
         None,
         "Minderer et al., NeurIPS 2023; github.com/google-research/scenic",
     ),
@@ -372,7 +380,7 @@ HUB: tuple[KnownModel, ...] = (
         _QUERIES,
         _WORDS,
         ANY_WORDS,
-        _page(),
+        _page("MIT, which does not cover weights"),
         None,
         ["PhraseCut"],
         "Lüddecke & Ecker, CVPR 2022; github.com/timojl/clipseg",

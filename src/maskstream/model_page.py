@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from maskstream.types import Task
 
-from .model_catalogue import NOT_STATED, KnownModel, known_models
+from .model_catalogue import NOT_STATED, Fact, KnownModel, known_models
 
 _HEAD = """# Models
 
@@ -35,7 +35,7 @@ _DETAILS = """
 
 Sizes are millions of parameters. Data are what weights were trained on, as their authors published it: mind what a
 model has seen when it is evaluated. Where something is not known for certain, it is not stated. A licence that only the
-page of a model tells is to be read there.
+page of a model tells is to be read there. What is marked ¹ was not checked against a page of those who publish it.
 
 """
 
@@ -51,7 +51,8 @@ def models_page() -> str:
     tasks = [f"| `{m.name}` | {' | '.join('✓' if task in m.tasks else '' for task in Task)} |" for m in models]
     details = [
         f"| `{m.name}` | {m.about} | {', '.join(f'`{option}`' for option in m.options)} | {m.label_space} | "
-        f"{_number(m)} | {m.licence} | {data_of(m)} | {m.origin} |"
+        f"{_number(m)}{_mark(m, 'size')} | {m.licence}{_mark(m, 'licence')} | {data_of(m)}{_mark(m, 'data')} | "
+        f"{m.origin} |"
         for m in models
     ]
     digests = [f"| `{m.name}` | {m.nbytes} | `{digest}` |" for m in models if (digest := m.sha256) is not None]
@@ -78,6 +79,10 @@ def data_of(model: KnownModel) -> str:
     if model.seen is None:
         return NOT_STATED
     return ", ".join(model.seen) or "no benchmark"
+
+
+def _mark(model: KnownModel, fact: Fact) -> str:
+    return " ¹" if fact in model.unchecked else ""
 
 
 def _number(model: KnownModel) -> str:

@@ -37,6 +37,7 @@ def test_one_is_told_about_in_full(call, name):
     (model,) = json.loads(call("models", name, "--json").stdout)
     for key in ("about", "label_space", "licence", "origin"):
         assert model[key] in done.stdout
+    assert ("unchecked  " in done.stdout) == bool(model["unchecked"])
     assert ("sha256" in done.stdout) == (model["sha256"] is not None)
     assert ("is not on this machine" in done.stdout) == (not model["on_this_machine"])
 

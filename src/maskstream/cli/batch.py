@@ -19,6 +19,7 @@ from rich.text import Text
 
 from .console import on_interrupt
 from .options import (
+    MODELS_OF,
     Adaptive,
     Alignment,
     AnySchedule,
@@ -40,6 +41,7 @@ from .options import (
     Model,
     Overlap,
     Overwrite,
+    Policy,
     Prompter,
     Propagator,
     Quiet,
@@ -148,6 +150,7 @@ def batch(
     tracking: Tracking = None,
     detect_every: DetectEvery = 1,
     text_encoder: TextEncoder = None,
+    policy: Policy = "recent",
     label_space: LabelSpace = None,
     save_scores: Annotated[bool, typer.Option("--save-scores", help="Write probabilities to scores/, too.")] = False,
     seed: Seed = 0,
@@ -175,7 +178,7 @@ def batch(
     check_options(context, model)
     asked_schedule = parse_schedule(schedule)
     how = how_of(context, model)
-    if model == "deva":
+    if model in MODELS_OF["schedule"]:
         how["schedule"] = "online" if asked_schedule == "online" else "semi-online"
     options = SegmentOptions(
         model,

@@ -65,6 +65,8 @@ def _tell(model: KnownModel) -> None:
     typer.echo(f"size       {size_of(model)}" + (f", {nbytes / 1e6:.1f} MB" if nbytes else ""))
     typer.echo(f"data       {data_of(model)}")
     typer.echo(f"origin     {model.origin}")
+    if model.unchecked:
+        typer.echo(f"unchecked  {', '.join(model.unchecked)}: not seen on a page of those who publish it")
     typer.echo(f"used as    {', '.join(model.options)}")
     typer.echo(f"where      {where}")
     if (digest := model.sha256) is not None:
@@ -83,6 +85,7 @@ def _plain(model: KnownModel) -> dict[str, object]:
         "parameters_in_millions": model.parameters,
         "seen": None if model.seen is None else list(model.seen),
         "origin": model.origin,
+        "unchecked": list(model.unchecked),
         "place": model.place,
         "on_this_machine": folders is not None,
         "folders": [str(folder) for folder in folders or ()],

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 _MODEL, _VIDEO, _WHERE = "How", "Which frames", "Where"
 
-_DEVA, _OTHERS = ("deva",), ("tubelink", "mpvss", "univs", "tarvis", "sam2", "videomt")
+_DEVA, _OTHERS = ("deva",), ("tubelink", "mpvss", "univs", "tarvis", "sam2", "sam3", "videomt")
 MODELS_OF: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("segmenter", "propagator", "exact", "dtype", "alignment", "max_objects", "flip"), _DEVA),
+    **dict.fromkeys(("segmenter", "propagator", "exact", "dtype", "alignment", "flip"), _DEVA),
+    **dict.fromkeys(("max_objects", "schedule"), ("deva", "sam3")),
     "prompter": ("deva", "tarvis"),
-    **dict.fromkeys(("schedule", "voting_frames", "detection_every", "max_missed", "key_frames"), _DEVA),
+    **dict.fromkeys(("voting_frames", "detection_every", "max_missed", "key_frames"), _DEVA),
     **dict.fromkeys(("window", "overlap"), ("tubelink", "univs", "tarvis")),
     "linking": ("tubelink",),
     **dict.fromkeys(("tracking", "detect_every", "text_encoder"), ("univs",)),
     **dict.fromkeys(("key_every", "adaptive", "carrying"), ("mpvss",)),
+    "policy": ("sam2", "sam3"),
     "weights": _OTHERS,
     "min_score": ("deva", "tubelink", "univs", "tarvis", "videomt"),
     "size": ("deva", "tubelink", "mpvss", "univs", "tarvis"),
@@ -34,14 +36,16 @@ MODELS_OF: dict[str, tuple[str, ...]] = {
 _OF_LOAD = (
     *("segmenter", "propagator", "prompter", "exact", "dtype", "alignment", "size", "max_objects", "min_score", "flip"),
     *("weights", "window", "overlap", "linking", "label_space", "key_every", "adaptive", "carrying", "tracking"),
-    *("detect_every", "text_encoder"),
+    *("detect_every", "text_encoder", "policy"),
 )
 """Options that `load` takes as people give them."""
 
 Model: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--model", help="The system: deva, tubelink, mpvss, univs, tarvis, sam2 or videomt.", rich_help_panel=_MODEL
+        "--model",
+        help="The system: deva, tubelink, mpvss, univs, tarvis, sam2, sam3 or videomt.",
+        rich_help_panel=_MODEL,
     ),
 ]
 Weights: TypeAlias = Annotated[
@@ -179,6 +183,15 @@ TextEncoder: TypeAlias = Annotated[
         "--text-encoder",
         help="Of univs: the folder of a text tower.  [default: that of the weights]",
         show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+Policy: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        help="What sam2 and sam3 remember: recent frames and prompted ones, fifo, anchors that tell an object from "
+        "what resembles it, or a tree of hypotheses.",
         rich_help_panel=_MODEL,
     ),
 ]

@@ -28,6 +28,7 @@ from .options import (
     Model,
     Overlap,
     Overwrite,
+    Policy,
     Prompter,
     Propagator,
     Quiet,
@@ -108,6 +109,7 @@ def predict(
     tracking: Tracking = None,
     detect_every: DetectEvery = 1,
     text_encoder: TextEncoder = None,
+    policy: Policy = "recent",
     size: Annotated[
         int | None,
         typer.Option(min=64, help="Short side masks are carried at.  [default: the preset's]", show_default=False),

@@ -13,6 +13,7 @@ from maskstream.prompt_words import BOX_HELP, MASK_HELP, POINT_HELP, SCRIBBLE_HE
 
 from .console import FRAMES_KEPT, FrameProgress, on_interrupt, say_where
 from .options import (
+    MODELS_OF,
     Adaptive,
     Alignment,
     AnySchedule,
@@ -32,6 +33,7 @@ from .options import (
     Model,
     Overlap,
     Overwrite,
+    Policy,
     Prompter,
     Propagator,
     Quiet,
@@ -86,7 +88,8 @@ def segment(
     text: Annotated[
         list[str] | None,
         typer.Option(
-            help="A sentence that describes an object; needs univs, or a --segmenter that reads.",
+            help="A sentence that describes an object; needs univs, or a --segmenter that reads. Of sam3: words for "
+            "all objects to find.",
             rich_help_panel=_PROMPTS,
         ),
     ] = None,
@@ -135,6 +138,7 @@ def segment(
     tracking: Tracking = None,
     detect_every: DetectEvery = 1,
     text_encoder: TextEncoder = None,
+    policy: Policy = "recent",
     label_space: LabelSpace = None,
     save_scores: Annotated[
         bool,
@@ -159,7 +163,7 @@ def segment(
     asked_schedule = parse_schedule(schedule)
     given_task = parse_task(task) if task else None
     how = how_of(context, model)
-    if model == "deva":
+    if model in MODELS_OF["schedule"]:
         how["schedule"] = "online" if asked_schedule == "online" else "semi-online"
     options = SegmentOptions(
         model,

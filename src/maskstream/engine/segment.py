@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from maskstream.api import default_task, load
+from maskstream.concepts import Concepts
 from maskstream.files import file_digest
 from maskstream.prompt_words import parse_prompts, parse_removals
 from maskstream.sinks.folder import RunFolder
@@ -155,12 +156,30 @@ class Plan:
         return task
 
     def categories(self, system: VideoSegmenter) -> CategorySet | None:
+        """What results are labelled with: what a session is begun with, and concepts that prompts name.
+
+        Raises:
+            InputError: see `begun_with`; or something is named twice.
+        """
+        given, concepts = self.begun_with(system), self._concepts
+        if not concepts:
+            return given
+        both = Concepts(given, reads=True)
+        both.check(concepts, emitted=-1)
+        both.add(concepts)
+        return both.categories
+
+    @property
+    def _concepts(self) -> list[TextPrompt]:
+        return [one for one in self.prompts if isinstance(one, TextPrompt) and one.kind == "concept"]
+
+    def begun_with(self, system: VideoSegmenter) -> CategorySet | None:
         """What to look for: what is named, otherwise all that a model of known classes knows.
 
         Raises:
             InputError: the model does not know a class, or has to be told.
         """
-        told = self.task(system).is_prompted  # prompts say what to look for
+        told = self.task(system).is_prompted or bool(self._concepts)  # prompts say what to look for
         classes = self.options.classes
         if len(system.label_spaces) > 1 and not told:
             raise InputError(f"this model knows {', '.join(system.label_spaces)}: say which with --label-space")
@@ -193,7 +212,9 @@ def planned(options: SegmentOptions, words: PromptWords) -> Plan:
             f"--schedule {options.schedule} takes frames as they come, onward: leave it out, or say offline"
         )
     prompts = parse_prompts(masks=words.mask, boxes=words.box, points=words.point, scribbles=words.scribble)
-    prompts += [TextPrompt(text, kind="expression") for text in words.text]
+    # SAM 3 finds all that words name; others read a sentence, and look for what it describes.
+    kind: Literal["concept", "expression"] = "concept" if options.model == "sam3" else "expression"
+    prompts += [TextPrompt(text, kind) for text in words.text]
     salient = options.schedule == "offline" and direction == "both" and not prompts
     return Plan(options, words, tuple(prompts), parse_removals(words.remove), direction, offline, salient)
 
@@ -266,7 +287,7 @@ def prepared(plan: Plan, system: VideoSegmenter, source: str, *, weights: Mappin
             task,
             size_hw=video.size_hw,
             fps=video.fps,
-            categories=categories,
+            categories=plan.begun_with(system),
             soft=options.save_scores,
             seed=options.seed,
         )

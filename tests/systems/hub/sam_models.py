@@ -2,6 +2,9 @@
 
 import json
 import sys
+import tempfile
+from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,13 +17,20 @@ from transformers import (
     Sam2VideoModel,
     Sam3TrackerVideoConfig,
     Sam3TrackerVideoModel,
+    Sam3VideoConfig,
+    Sam3VideoModel,
 )
 from transformers.models.sam2_video.processing_sam2_video import Sam2VideoProcessor
+from transformers.models.sam3_video.modeling_sam3_video import Sam3VideoInferenceSession
 
-from maskstream.pretrained import Pixels
+from maskstream.pretrained import Pixels, load_tokenizer
 from maskstream.systems.hub.sam2 import SamVideo
 from maskstream.systems.hub.sam2_network import EdgeTamParts, Sam2Parts
-from maskstream.types import BoxPrompt, Frame, MaskPrompt, Task
+from maskstream.systems.hub.sam3 import Sam3
+from maskstream.systems.hub.sam3_network import Sam3Parts
+from maskstream.systems.hub.sam3_session import Sam3Settings
+from maskstream.types import BoxPrompt, CategorySet, Frame, MaskPrompt, Task
+from tests.segmenters.tiny_models import save_clip_tokenizer
 
 SIZE = (48, 80)
 SIDE, PATCH, WIDTH = 64, 16, 128
@@ -110,16 +120,170 @@ NETWORKS: dict[str, Any] = {
 
 def tiny(kind: str, **more: Any) -> Any:
     """A network with random weights, large enough that memories and prompts change what it says."""
-    network = NETWORKS[kind](**more).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
+    return randomised(NETWORKS[kind](**more).eval().requires_grad_(False))
+
+
+def randomised(network: Any, seed: int = 0) -> Any:
+    """A network with weights that are drawn by chance."""
+    generator = torch.Generator().manual_seed(seed)
     for name, weight in network.named_parameters():
         if weight.ndim > 1 and "scale" not in name:
             weight.normal_(0, 1 / weight[0].numel() ** 0.5, generator=generator)
             weight.mul_(4 if "hypernetworks" in name and "proj_out" in name else 1)
         elif "norm" not in name:
             weight.normal_(0, 0.1, generator=generator)
-    network.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(3.0)  # objects are there
+    if hasattr(getattr(network, "mask_decoder", None), "pred_obj_score_head"):
+        network.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(3.0)  # objects are there
     return network
+
+
+_LAYERS: dict[str, Any] = {"hidden_size": WIDTH, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+_TEXT: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+DETECTOR: dict[str, Any] = {
+    "vision_config": VIT,
+    "text_config": {
+        **_TEXT,
+        **{"vocab_size": 32, "max_position_embeddings": 8, "projection_dim": 16, "bos_token_id": 1, "eos_token_id": 31},
+    },
+    "geometry_encoder_config": _LAYERS,
+    "detr_encoder_config": _LAYERS,
+    "detr_decoder_config": {**_LAYERS, "num_queries": 6},
+    "mask_decoder_config": {"hidden_size": WIDTH, "num_attention_heads": 2},
+}
+
+
+def tiny_sam3(seed: int = 0, *, presence: float = 3.0, **rules: Any) -> Any:
+    """A whole SAM 3 with random weights, which finds several things and is sure of some.
+
+    Args:
+        seed: of its weights.
+        presence: how sure the tracker is that what it follows is there; a logit.
+        rules: of its configuration; otherwise no holes are filled and doubles stay, which the library can only do with
+            a package that is not here.
+    """
+    tracker = {"vision_config": VIT, **SHARED, **FEED_FORWARD, **OF_VIT}
+    usual = {"det_nms_thresh": 0.0, "fill_hole_area": 0, "low_res_mask_size": SIDE // 4}
+    config = Sam3VideoConfig(detector_config=DETECTOR, tracker_config=tracker, **usual | rules)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network: Any = Sam3VideoModel(config).eval().requires_grad_(False)
+    randomised(network.tracker_model)
+    randomised(network.tracker_neck)
+    randomised(network.detector_model, seed)
+    network.detector_model.detr_decoder.presence_head.layer3.bias.fill_(4.0)  # what is looked for is there
+    network.tracker_model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(presence)
+    return network
+
+
+@cache
+def words_of_sam3() -> Any:
+    """What cuts words into tokens for such a network."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_clip_tokenizer(folder, pad_token="!")
+        return load_tokenizer(Path(folder))
+
+
+def save_sam3(network, folder):
+    """As real ones are saved."""
+    save(network, folder)
+    save_clip_tokenizer(folder, pad_token="!")
+
+
+def sam3(network, **options: Any) -> Sam3:
+    """Ours, around a network."""
+    parts = Sam3Parts(network, words_of_sam3())
+    return Sam3(parts, Pixels(exact_hw=(parts.side, parts.side)), settings=Sam3Settings(**options))
+
+
+def scenes(count, seed, *, every=3):
+    """A clip that is cut, so that other things are found every few frames."""
+    first, second = clip(count, seed=seed), clip(count, seed=seed + 50)
+    frames = []
+    for n in range(count):
+        image = (first if n // every % 2 == 0 else second)[n].image
+        frames.append(Frame(n, n / 25, np.ascontiguousarray(image[:, :: 1 if n // every % 3 else -1])))
+    return frames
+
+
+class LongVideo(Sam3VideoInferenceSession):
+    """What `transformers` keeps of a video, which it thinks is long: ages of pointers depend on that."""
+
+    num_frames = 1000
+
+
+def library_words(session, network, concepts):
+    """Tell a session of the library what to look for, as its processor does, which cannot be built."""
+    longest = network.detector_model.config.text_config.max_position_embeddings
+    for concept in concepts:
+        number = session.add_prompt(concept)
+        tokens = words_of_sam3()(concept, return_tensors="pt", padding="max_length", max_length=longest)
+        session.prompt_input_ids[number] = tokens["input_ids"]
+        session.prompt_attention_masks[number] = tokens["attention_mask"]
+
+
+def library_concepts(network, frames, concepts, *, at_once, kind=LongVideo):
+    """The library's loop over a clip, frame by frame or over the whole of it: its session, and all it says."""
+    side = network.tracker_model.image_size
+    pixels = Pixels(exact_hw=(side, side))
+    whole = None if at_once else torch.cat([pixels([frame]) for frame in frames])
+    session = kind(video=whole, video_height=SIZE[0], video_width=SIZE[1], dtype=torch.float32)
+    library_words(session, network, concepts)
+    if at_once:
+        return session, [network(session, frame=pixels([frame])) for frame in frames]
+    return session, list(network.propagate_in_video_iterator(session, max_frame_num_to_track=len(frames) - 1))
+
+
+def mended(network):
+    """The library without two of its faults, which have tests of their own.
+
+    An object that begins does not change what is remembered of others, and one that is taken away does not leave its
+    mask to the next.
+    """
+    add, plan, build = (
+        network._tracker_add_new_objects,
+        network.run_tracker_update_planning_phase,
+        network.build_outputs,
+    )
+
+    def added(inference_session, frame_idx, **options):
+        kept = [
+            (of_kind, dict(of_kind[frame_idx]))
+            for of_object in inference_session.output_dict_per_obj.values()
+            for of_kind in of_object.values()
+            if frame_idx in of_kind
+        ]
+        add(inference_session=inference_session, frame_idx=frame_idx, **options)
+        for of_kind, output in kept:
+            of_kind[frame_idx] = output
+
+    def planned(inference_session, **options):
+        inference_session.before = list(inference_session.obj_ids)
+        return plan(inference_session=inference_session, **options)
+
+    def built(inference_session, **options):
+        inference_session.obj_ids = inference_session.before
+        return build(inference_session=inference_session, **options)
+
+    network._tracker_add_new_objects = added
+    network.run_tracker_update_planning_phase = planned
+    network.build_outputs = built
+    return network
+
+
+def our_concepts(network, frames, concepts, **options):
+    """Our session over a clip: it, logits of every object on every frame, and results."""
+    session = sam3(network, **options).start(Task.VIS, size_hw=SIZE, categories=CategorySet.from_names(concepts))
+    logits, leave = [], session._leave
+
+    def watching(held):
+        result = leave(held)
+        rows = [n for n, i in enumerate(held.ids) if i in session._objects and i not in held.hidden]
+        logits.append({held.ids[n]: held.logits_nhw[n] for n in rows})
+        return result
+
+    session._leave = watching  # type: ignore[method-assign]
+    results = [result for frame in frames for result in session.step(frame)] + list(session.finish())
+    return session, logits, results
 
 
 def pixels_of(network):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from maskstream.systems.hub.memory import (
+    POLICIES,
     Branch,
     DistractorAware,
     HypothesisTree,
@@ -17,6 +18,7 @@ from maskstream.systems.hub.memory import (
     agreements,
     fit,
     memory_bytes,
+    policy_named,
 )
 from maskstream.types import InputError
 
@@ -201,6 +203,18 @@ def test_what_fits_is_left_alone():
 def test_every_pathway_keeps_its_last_resort():
     objects = {1: [Pathway((memory(0, Kind.PROMPTED), memory(1, Kind.PROMPTED), memory(2)))]}
     assert full(fit(objects, 1)[1][0].memories) == [1]
+
+
+def test_policies_have_names():
+    assert {name: type(policy_named(name)) for name in POLICIES} == {
+        "recent": RecentFrames,
+        "fifo": RecentFrames,
+        "anchors": DistractorAware,
+        "tree": HypothesisTree,
+    }
+    assert policy_named("fifo") == RecentFrames.fifo()
+    with pytest.raises(InputError, match="unknown memory policy 'all'; known: recent, fifo, anchors, tree"):
+        policy_named("all")
 
 
 @pytest.mark.parametrize(

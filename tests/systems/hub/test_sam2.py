@@ -10,16 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from transformers import Sam2VideoConfig, Sam2VideoModel, Sam3VideoConfig, Sam3VideoModel
-from transformers.models.sam2_video import modeling_sam2_video
+from transformers import Sam2VideoConfig, Sam2VideoModel
 from transformers.models.sam2_video.video_processing_sam2_video import Sam2VideoVideoProcessor
-from transformers.models.sam3_tracker_video import modeling_sam3_tracker_video
 
 from maskstream.pretrained import Pixels
 from maskstream.systems.hub.memory import DistractorAware, HypothesisTree, MemoryPolicy, RecentFrames, memory_bytes
 from maskstream.systems.hub.sam2 import load_sam_video
-from maskstream.systems.hub.sam2_network import Sam2Parts
-from maskstream.systems.hub.sam2_session import SamVideoSettings
+from maskstream.systems.hub.sam2_network import EdgeTamParts
+from maskstream.systems.hub.sam2_objects import SamVideoSettings
 from maskstream.types import (
     BoxPrompt,
     Frame,
@@ -33,14 +31,9 @@ from maskstream.types import (
 )
 
 from .sam_models import (
-    FEED_FORWARD,
     NETWORKS,
-    OF_VIT,
-    SHARED,
     SIDE,
     SIZE,
-    VIT,
-    WIDTH,
     block,
     clip,
     furthest,
@@ -52,6 +45,7 @@ from .sam_models import (
     system,
     tell,
     tiny,
+    tiny_sam3,
     watched,
 )
 
@@ -71,23 +65,6 @@ def sam2():
 FIRST = MaskPrompt(0, 1, block(8))
 SECOND = MaskPrompt(0, 2, block(50))
 CLICK = PointPrompt(0, 1, ((20.0, 20.0),))
-
-
-class Unrounded:
-    """PyTorch for those who ask it for half precision, and do not get it."""
-
-    bfloat16 = torch.float32
-
-    def __getattr__(self, name):
-        return getattr(torch, name)
-
-
-@pytest.fixture
-def unrounded(monkeypatch):
-    """Memories in full precision, here and in the library: rounding makes large differences of the least ones."""
-    monkeypatch.setattr(Sam2Parts, "memory_dtype", torch.float32)
-    for family in (modeling_sam2_video, modeling_sam3_tracker_video):
-        monkeypatch.setattr(family, "torch", Unrounded())
 
 
 # ------------------------------------------------------------- equal to the library
@@ -127,7 +104,7 @@ def test_memories_are_rounded_as_in_the_library(network):
         mine.step(frame)
     outputs = session.output_dict_per_obj[0]
     theirs = [outputs["cond_frame_outputs"][0], *(outputs["non_cond_frame_outputs"][n] for n in (1, 2))]
-    for output, memory in zip(theirs, mine._pathways[1][0].memories, strict=True):
+    for output, memory in zip(theirs, mine._followed.pathways[1][0].memories, strict=True):
         features = output["maskmem_features"]
         features = features[0] if network.config.model_type == "edgetam_video" else features[:, 0]
         assert memory.features_tc is not None
@@ -230,7 +207,7 @@ def test_the_library_keeps_every_frame_and_ours_what_the_policy_says(sam2):
         tell(session, sam2, [FIRST] if frame.index == 0 else [])
         sam2(session, frame=pixels_of(sam2)([frame]))
         mine.step(frame)
-        held.append(memory_bytes(mine._pathways))
+        held.append(memory_bytes(mine._followed.pathways))
     assert len(session.processed_frames) == 24
     assert len(session.output_dict_per_obj[0]["non_cond_frame_outputs"]) == 23
     assert held[16:] == held[15:16] * 8
@@ -437,7 +414,7 @@ def test_memory_is_flat_once_it_is_full(network, policy):
     held, stored = [], []
     for frame in clip(30):
         session.step(frame)
-        held.append(memory_bytes(session._pathways))
+        held.append(memory_bytes(session._followed.pathways))
         if frame.index in (20, 29):
             file = io.BytesIO()
             torch.save(session.state_dict(), file)
@@ -454,8 +431,8 @@ def test_a_tree_follows_several_histories(sam2):
     counts = []
     for frame in clip(5):
         session.step(frame)
-        counts.append(len(session._pathways[1]))
-        scores = [pathway.score for pathway in session._pathways[1]]
+        counts.append(len(session._followed.pathways[1]))
+        scores = [pathway.score for pathway in session._followed.pathways[1]]
         assert scores == sorted(scores, reverse=True)
     assert counts == [1, 3, 3, 1, 3]  # a prompt says which history it was
 
@@ -474,7 +451,7 @@ def test_the_budget_holds_and_changes_nothing_before_it_is_full(sam2):
     held = []
     for frame in clip(20):
         session.step(frame)
-        held.append(memory_bytes(session._pathways))
+        held.append(memory_bytes(session._followed.pathways))
     assert max(held) <= 4 * needed
     free, bound = (ours(sam2, clip(6), [FIRST, SECOND], settings=s)[0] for s in (SamVideoSettings(), settings))
     assert furthest(free[:3], bound[:3]) == 0
@@ -617,19 +594,7 @@ def test_a_saved_network_is_found_again(network, tmp_path):
 
 def test_the_tracker_is_found_in_sam_3(tmp_path):
     """Both of its networks see through one encoder, and are stored together."""
-    layers = {"hidden_size": WIDTH, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    detector = {
-        "vision_config": VIT,
-        "text_config": {**text, "vocab_size": 50, "max_position_embeddings": 8, "projection_dim": 16},
-        "geometry_encoder_config": layers,
-        "detr_encoder_config": layers,
-        "detr_decoder_config": {**layers, "num_queries": 4},
-        "mask_decoder_config": {"hidden_size": WIDTH, "num_attention_heads": 2},
-    }
-    tracker = {"vision_config": VIT, **SHARED, **FEED_FORWARD, **OF_VIT}
-    torch.manual_seed(0)
-    whole: Any = Sam3VideoModel(Sam3VideoConfig(detector_config=detector, tracker_config=tracker)).eval()
+    whole = tiny_sam3()
     save(whole, tmp_path)
     network: Any = load_sam_video(str(tmp_path)).parts.network
     seen = pixels_of(network)(clip(1))
@@ -647,6 +612,12 @@ def test_a_model_of_another_kind_is_refused(tmp_path):
         load_sam_video(str(tmp_path))
     with pytest.raises(InputError, match=r"the usual one is facebook/sam2\.1-hiera-tiny"):
         load_sam_video(str(tmp_path / "nothing" / "here"))
+
+
+def test_an_edgetam_that_reads_otherwise_is_refused():
+    network = tiny("edgetam_video", memory_attention_num_attention_heads=2)
+    with pytest.raises(InputError, match="reads its memories with 2 heads, and all that are known with one"):
+        EdgeTamParts(network)
 
 
 def test_an_encoder_of_timm_needs_timm(tmp_path, monkeypatch):

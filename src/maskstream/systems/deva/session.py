@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from maskstream.concepts import Concepts
 from maskstream.identity import ObjectRecord, ObjectTable
 from maskstream.types import (
     CategorySet,
@@ -43,7 +44,6 @@ from maskstream.types import (
 )
 
 from .alignment import Alignment, align
-from .concepts import Concepts
 from .consensus import ALPHA
 from .detections import Detections, Vote, agreed
 from .merge import Fused, Merge, merge

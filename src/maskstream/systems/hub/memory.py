@@ -336,6 +336,25 @@ class HypothesisTree:
 
 _LEAST_QUALITY = 1e-6
 
+POLICIES: Mapping[str, Callable[[], MemoryPolicy]] = {
+    "recent": RecentFrames,
+    "fifo": RecentFrames.fifo,
+    "anchors": DistractorAware,
+    "tree": HypothesisTree,
+}
+"""Policies by the names that commands take, as published each."""
+
+
+def policy_named(name: str) -> MemoryPolicy:
+    """A policy by its name.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in POLICIES:
+        raise InputError(f"unknown memory policy {name!r}; known: {', '.join(POLICIES)}")
+    return POLICIES[name]()
+
 
 def limited(memories: Memories, most: Mapping[Kind, int]) -> Memories:
     """At most so many memories of a kind, the latest ones; the others are recent frames from then on.

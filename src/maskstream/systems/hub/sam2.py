@@ -13,7 +13,8 @@ from maskstream.pretrained import Pixels, folder_of_kind, load_pretrained, read_
 from maskstream.types import OBJECT, CategorySet, InputError, Task, check_task
 
 from .sam2_network import EdgeTamParts, Sam2Parts
-from .sam2_session import SamVideoSession, SamVideoSettings
+from .sam2_objects import SamVideoSettings
+from .sam2_session import SamVideoSession
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,11 +46,7 @@ class SamVideo:
             pixels, shortest=None, longest=None, exact_hw=(parts.side, parts.side), pad_hw=None, divisor=1
         )
         self.settings = settings or SamVideoSettings()
-        if self.settings.policy.slots > parts.slots:
-            raise InputError(
-                f"this network tells {parts.slots} recent memories apart, and the policy reads "
-                f"{self.settings.policy.slots}: give a policy that keeps fewer"
-            )
+        self.settings.check(parts)
 
     def start(
         self,

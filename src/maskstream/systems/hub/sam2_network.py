@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskstream.types import InputError
+
 from .memory import Reading
 
 if TYPE_CHECKING:
@@ -168,20 +170,8 @@ class Sam2Parts:
         Returns:
             ``float[N, C, h, w]``.
         """
-        spatial_ntc, where_ntc = self._spatial(readings)
-        pointers_nkc, when_nkc = self._pointers(readings)
-        memory_lnc = torch.cat([spatial_ntc, pointers_nkc], 1).transpose(0, 1)
-        codes_lnc = torch.cat([where_ntc, when_nkc], 1).transpose(0, 1)
-        attended_1npc = self.network.memory_attention(
-            current_vision_features=seen.coarse_p1c.expand(-1, len(readings), -1),
-            current_vision_position_embeddings=seen.places_p1c,
-            memory=memory_lnc,
-            memory_posision_embeddings=codes_lnc,
-            num_object_pointer_tokens=pointers_nkc.shape[1],
-            **self._attention_options(readings),
-        )
         # The library puts an axis of length 1 first, whatever its place was.
-        return self._map(attended_1npc.reshape(len(readings), -1, seen.coarse_p1c.shape[2]).mT)
+        return self._map(self._attended(seen, readings).reshape(len(readings), -1, seen.coarse_p1c.shape[2]).mT)
 
     def decode(
         self,
@@ -277,9 +267,18 @@ class Sam2Parts:
         """Where the tokens of a memory are, ``float[T, C']``."""
         return self._sine(self.network.memory_encoder.position_encoding, self.grid_hw)
 
-    def _attention_options(self, readings: Sequence[Reading]) -> dict[str, int]:
-        """What else memory attention wants to know."""
-        return {}
+    def _attended(self, seen: Seen, readings: Sequence[Reading]) -> Tensor:
+        """What memory attention says, ``float[1, N, P, C]``."""
+        spatial_ntc, where_ntc = self._spatial(readings)
+        pointers_nkc, when_nkc = self._pointers(readings)
+        attended_1npc: Tensor = self.network.memory_attention(
+            current_vision_features=seen.coarse_p1c.expand(-1, len(readings), -1),
+            current_vision_position_embeddings=seen.places_p1c,
+            memory=torch.cat([spatial_ntc, pointers_nkc], 1).transpose(0, 1),
+            memory_posision_embeddings=torch.cat([where_ntc, when_nkc], 1).transpose(0, 1),
+            num_object_pointer_tokens=pointers_nkc.shape[1],
+        )
+        return attended_1npc
 
     # Parts.
 
@@ -375,6 +374,12 @@ class EdgeTamParts(Sam2Parts):
     Some tokens look at the whole picture and have no place, others look at a window each. They are kept as they are.
     """
 
+    def __init__(self, network: EdgeTamVideoModel) -> None:
+        super().__init__(network)
+        heads = int(self.config.memory_attention_num_attention_heads)
+        if heads != 1:
+            raise InputError(f"this EdgeTAM reads its memories with {heads} heads, and all that are known with one")
+
     @property
     def memory_tokens(self) -> int:
         """Tokens of the whole picture, and of windows."""
@@ -390,6 +395,12 @@ class EdgeTamParts(Sam2Parts):
     def _windows(self) -> int:
         """Windows down, and across."""
         return int(self.config.perceiver_resampler_num_latents_2d**0.5)
+
+    def working_bytes(self, memories: int) -> int:
+        """See `Sam2Parts`: tokens, keys of those that have a place, and weights."""
+        tokens, places = memories * self.memory_tokens, self.grid_hw[0] * self.grid_hw[1]
+        keys = memories * self._windows**2 * 2 * self.hidden_dim
+        return super().working_bytes(0) + 4 * (3 * tokens * self.memory_dim + keys + 2 * places * tokens)
 
     def _tokens(self, features_nchw: Tensor) -> Tensor:
         resampler = self.network.spatial_perceiver
@@ -422,5 +433,49 @@ class EdgeTamParts(Sam2Parts):
         encoding = self.network.spatial_perceiver.positional_encoding
         return torch.cat([nowhere, self._sine(encoding, (self._windows, self._windows))])
 
-    def _attention_options(self, readings: Sequence[Reading]) -> dict[str, int]:
-        return {"num_spatial_memory_tokens": len(readings[0].spatial)}
+    def _attended(self, seen: Seen, readings: Sequence[Reading]) -> Tensor:
+        """Memory attention, which says the same as in the library, with less work.
+
+        Only tokens that have a place are turned by it, so only they need keys. Of the others, queries are brought to
+        the memories: ``q·(Wm + b) = (qW)·m + q·b``. Values are projected once they are summed, as weights sum to 1.
+        """
+        network, count, steps = self.network.memory_attention, len(readings), len(readings[0].spatial)
+        whole = int(self.config.perceiver_resampler_num_latents)
+        spatial_ntc, where_ntc = self._spatial(readings)
+        pointers_nkc, when_nkc = self._pointers(readings)
+        memory_nstc = spatial_ntc.view(count, steps, self.memory_tokens, -1)
+        coded_nstc = memory_nstc + where_ntc.view_as(memory_nstc)
+        placed_nswc = coded_nstc[:, :, whole:]
+        others_noc = torch.cat([coded_nstc[:, :, :whole].flatten(1, 2), pointers_nkc + when_nkc], 1)
+        values_nlc = torch.cat(
+            [memory_nstc[:, :, whole:].flatten(1, 2), memory_nstc[:, :, :whole].flatten(1, 2), pointers_nkc], 1
+        )
+        states_npd = (seen.coarse_p1c + 0.1 * seen.places_p1c).transpose(0, 1).expand(count, -1, -1)
+        turns = [turn.flatten(0, -3) for turn in network.rotary_emb(states_npd, network.position_ids)]
+        turns_of_keys = [turn.flatten(0, -3) for turn in network.rotary_emb(states_npd, network.position_ids_k)]
+        for layer in network.layers:
+            normed_n1pd = layer.layer_norm1(states_npd)[:, None]
+            own_n1pd, _ = layer.self_attn(normed_n1pd, normed_n1pd, normed_n1pd, position_embeddings=turns)
+            states_npd = states_npd + own_n1pd[:, 0]
+            cross = layer.cross_attn_image
+            queries_npd = _turned(cross.q_proj(layer.layer_norm2(states_npd)), turns) * cross.scaling
+            keys_nld = _turned(cross.k_proj(placed_nswc), turns_of_keys).flatten(1, 2)
+            of_others_npo = (queries_npd @ cross.k_proj.weight) @ others_noc.mT
+            of_others_npo = of_others_npo + (queries_npd @ cross.k_proj.bias)[..., None]
+            weights_npl = torch.cat([queries_npd @ keys_nld.mT, of_others_npo], 2).softmax(2)
+            states_npd = states_npd + cross.o_proj(cross.v_proj(weights_npl @ values_nlc))
+            states_npd = states_npd + layer.mlp(layer.layer_norm3(states_npd))
+        attended_npd: Tensor = network.layer_norm(states_npd)
+        return attended_npd
+
+
+def _turned(states: Tensor, turns: Sequence[Tensor]) -> Tensor:
+    """Rotary position encoding: every two neighbours of a vector as a complex number, turned by an angle.
+
+    Args:
+        states: ``float[..., L, D]``.
+        turns: cosines and sines, ``float[L, D]``.
+    """
+    cosines, sines = turns
+    first, second = states[..., ::2], states[..., 1::2]
+    return states * cosines + torch.stack([-second, first], -1).flatten(-2) * sines
