@@ -79,7 +79,7 @@ def test_key_frames_are_carried(call, clip, weights, tmp_path):
         (["--model", "tubelink"], "needs weights"),
         (["--model", "tubelink", "--weights", "nowhere"], "nowhere"),
         (["--model", "tubelink", "--weights", "x", "--propagator", "flow"], "--propagator is for the model deva"),
-        (["--weights", "x"], "--weights is for the model tubelink, mpvss, univs, tarvis, sam2 and videomt"),
+        (["--weights", "x"], "--weights is for the model tubelink, mpvss, univs, tarvis, sam2, sam3 and videomt"),
         (
             ["--model", "mpvss", "--weights", "WEIGHTS", "--min-score", "0.5"],
             "--min-score is for the model deva, tubelink, univs, tarvis and videomt",
@@ -88,7 +88,10 @@ def test_key_frames_are_carried(call, clip, weights, tmp_path):
         (["--model", "mpvss", "--weights", "WEIGHTS", "--window", "3"], "--window is for the model tubelink"),
         (["--model", "mpvss", "--weights", "WEIGHTS", "--carrying", "motion"], "no motion module"),
         (["--model", "tubelink", "--weights", "WEIGHTS", "--adaptive"], "--adaptive is for the model mpvss"),
-        (["--model", "tubes"], "unknown model 'tubes'; known: deva, mpvss, sam2, tarvis, tubelink, univs, videomt"),
+        (
+            ["--model", "tubes"],
+            "unknown model 'tubes'; known: deva, mpvss, sam2, sam3, tarvis, tubelink, univs, videomt",
+        ),
         (["--model", "tubelink", "--weights", "WEIGHTS", "--linking", "magic"], "unknown linking 'magic'"),
         (["--model", "tubelink", "--weights", "WEIGHTS", "--window", "2", "--overlap", "2"], "overlap by 0 to 1"),
         (["--model", "tubelink", "--weights", "WEIGHTS", "--task", "vos"], "cannot do 'vos'"),

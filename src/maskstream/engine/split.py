@@ -25,6 +25,7 @@ from maskstream.formats.events import read_events
 from maskstream.formats.journal import Journal, JournalFrame
 from maskstream.identity import ObjectTable
 from maskstream.mask2former.affinity import assigned
+from maskstream.scene_cuts import find_cuts
 from maskstream.types import (
     Event,
     FrameSegmentation,
@@ -38,7 +39,6 @@ from maskstream.types import (
     pack_masks,
 )
 from maskstream.video import open_video, prefetch
-from maskstream.video.cuts import find_cuts
 from maskstream.video.source import DEFAULT_FPS, Source
 
 from .segment import Plan, PromptWords, SegmentOptions, planned

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maskstream.scene_cuts import change, small
 from maskstream.types import InputError, StateDict
-from maskstream.video.cuts import change, small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

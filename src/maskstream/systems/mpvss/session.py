@@ -27,6 +27,7 @@ from maskstream.optical_flow import dense_flow
 from maskstream.pretrained import Pixels
 from maskstream.prompt_queue import refuse_prompts
 from maskstream.regions import ClassRegions
+from maskstream.scene_cuts import change, small
 from maskstream.types import (
     Category,
     Frame,
@@ -37,7 +38,6 @@ from maskstream.types import (
     Track,
     check_arrival,
 )
-from maskstream.video.cuts import change, small
 
 from .keys import KeyPolicy, KeySettings
 from .network import KeyFrame, Maps, MpvssNetwork

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from maskstream.scene_cuts import change, find_cuts, small
 from maskstream.synthetic import render_sample
 from maskstream.types import Frame
-from maskstream.video.cuts import change, find_cuts, small
 
 
 def images(seed: int, *, frames: int) -> list[NDArray[np.uint8]]:
