@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from tests.engine.batch_parts import SIZE as SIZE_HW
 from tests.engine.batch_parts import all_files, write_clips
 
 from .conftest import Run
+from .processes import started
 
 SIZE = ("--size", 64)
 
@@ -115,14 +115,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_does_the_rest(run, c
     many = tmp_path / "clips"
     write_clips(many, [f"v{n}.mp4" for n in range(8)], frames=20)
     words = [str(word) for word in ("batch", many, "-o", tmp_path / "out", "--workers", 1, *SIZE)]
-    heed = (lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) if os.name == "posix" else None
-    process = subprocess.Popen(
-        [sys.executable, "-m", "maskstream", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed,  # noqa: PLW1509 - jobs that a script runs in the background ignore Ctrl-C
-    )
+    process = started([sys.executable, "-m", "maskstream", *words])
     waited = time.monotonic()
     journal = tmp_path / "out" / "journal.jsonl"
     while not (journal.exists() and '"finished"' in journal.read_text()) and process.poll() is None:

@@ -22,6 +22,7 @@ from maskstream.types import decode_rle
 from maskstream.video import open_video
 
 from .conftest import SIZE, Run, all_files, blank_mask, journal_lines, write_clip
+from .processes import started
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
@@ -382,9 +383,7 @@ def test_kill_9_and_the_same_command_end_in_the_same_bytes(run, long_clip, unint
 def test_ctrl_c_is_one_line_and_the_same_command_continues(run, long_clip, uninterrupted, tmp_path):
     output = tmp_path / "out"
     words = [sys.executable, "-m", "maskstream", *map(str, command(long_clip, output))]
-    # Jobs that a script runs in the background ignore Ctrl-C, and so would what they start.
-    heed = (lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) if os.name == "posix" else None
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)  # noqa: PLW1509
+    process = started(words)
     waited = time.monotonic()
     while len(list((output / "masks").glob("*.png"))) < 110 and process.poll() is None:
         assert time.monotonic() - waited < 200

@@ -20,6 +20,8 @@ import pytest
 
 from maskstream.cli.studio import _show, address_of
 
+from .processes import started
+
 _ADDRESS = re.compile(r"the studio is at (http://\S+)")
 
 
@@ -60,9 +62,7 @@ class Server:
 def serving(folder: Path, *words: object, host: str = "127.0.0.1") -> Iterator[Server]:
     command = [sys.executable, "-m", "maskstream", "studio", *map(str, words), "--port", "0", "--host", host]
     environment = {**os.environ, "DISPLAY": "", "WAYLAND_DISPLAY": "", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    process = started(command, cwd=folder, env=environment)
     patience = threading.Timer(120, process.kill)
     patience.start()
     try:

@@ -2,11 +2,16 @@
 
 import asyncio
 import threading
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 
 from maskstream.studio.events import MOST_TABS, Broadcast, Event
 from maskstream.types import InputError
+
+Answer = TypeVar("Answer")
 
 
 def masks(revision: int, *frames: int) -> Event:
@@ -25,6 +30,12 @@ def state(revision: int) -> Event:
     return {"type": "state", "revision": revision}
 
 
+def finished(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """What comes of it, in a thread of its own: that of the tests may have the loop of a browser."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 def told(*events: Event) -> list[Event]:
     """What a tab hears that was asleep while these happened."""
 
@@ -35,7 +46,7 @@ def told(*events: Event) -> list[Event]:
                 broadcast.publish(event)
             return await tab.take()
 
-    return asyncio.run(run())
+    return finished(run())
 
 
 @pytest.mark.parametrize(
@@ -93,7 +104,7 @@ def test_every_tab_hears_everything_from_other_threads_in_order():
         assert not broadcast._tabs
         return list(heard)
 
-    for heard in asyncio.run(run()):
+    for heard in finished(run()):
         assert heard == sorted(set(heard))
         assert heard[-1] == 999
 
@@ -112,7 +123,7 @@ def test_a_tab_waits_until_there_is_something():
             assert not again.done()
             again.cancel()
 
-    asyncio.run(run())
+    finished(run())
 
 
 def test_publishing_after_the_loop_has_ended_is_no_error():
@@ -123,7 +134,7 @@ def test_publishing_after_the_loop_has_ended_is_no_error():
         listening.__enter__()
         return listening
 
-    kept = asyncio.run(leave_one())
+    kept = finished(leave_one())
     broadcast.publish(state(1))
     assert kept is not None
 
@@ -140,4 +151,4 @@ def test_there_is_an_end_to_tabs():
         with broadcast.tab():
             pass
 
-    asyncio.run(run())
+    finished(run())
