@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from maskstream.mask2former.network import ClipMask2Former
 from maskstream.mask2former.prediction import ClipTargets
 from maskstream.synthetic.scene import STUFF, THINGS, WORLD
 from maskstream.systems.tarvis import read_tarvis
 from maskstream.systems.tarvis.label_spaces import marked, spaces_of
+from maskstream.systems.tarvis.network import padded_pixels
 from maskstream.training import data
 from maskstream.training.data import target_clips, target_spaces
 from maskstream.training.loop import accelerator_for
@@ -25,7 +27,7 @@ from maskstream.training.target_clips import (
     pointed_out,
     stacked_targets,
 )
-from maskstream.training.tarvis import retargeted
+from maskstream.training.tarvis import begin_from_core, retargeted
 from maskstream.training.tubes import LabelledClip
 from maskstream.types import OBJECT, Category, CategorySet, InputError
 from tests.training.test_tubes import plain_video, untouched
@@ -255,6 +257,9 @@ def test_clips_without_a_thing_are_drawn_again_a_few_times():
 def test_gradients_reach_what_is_asked_and_nothing_else_of_the_targets(core, name, settings):
     made = recipe(core, *settings)
     learner = build_tarvis_learner(made)
+    for key, weight in learner.network.targets.neck.named_parameters():
+        if "out_proj" in key:  # as after a step: layers begin by adding nothing
+            torch.nn.init.normal_(weight, 0, 0.1)
     found = learner(batch(made), iteration=0, seed=0)
     found["loss"].backward()
     assert list(found) == KEYS and all(bool(value.isfinite()) for value in found.values())
@@ -384,6 +389,23 @@ def test_a_run_writes_what_can_be_loaded_and_continued(core, tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in again.network.state_dict().items())
     more = replace(made, train=replace(made.train, steps=5))
     assert run_recipe(more, tmp_path / "run", cpu=True).done == 5
+
+
+def test_a_new_one_begins_where_its_core_is(core):
+    learner = build_tarvis_learner(recipe(core))
+    network = learner.network
+    norms = [layer.final_layer_norm for layer in network.core.model.pixel_level_module.decoder.encoder.layers]
+    for norm in norms:  # as training leaves them
+        torch.nn.init.normal_(norm.weight, 0.8, 0.1)
+        torch.nn.init.normal_(norm.bias, 0.1, 0.1)
+    begin_from_core(network).eval()
+    frames_1t3hw = torch.randint(0, 255, (1, 3, 3, 64, 128), dtype=torch.uint8, generator=torch.manual_seed(0))
+    with torch.no_grad():
+        features = network.features(padded_pixels(frames_1t3hw))
+        alone = ClipMask2Former(network.core).features(padded_pixels(frames_1t3hw))
+    found = [*features.levels, features.mask_features_btchw]
+    for ours, of_core in zip(found, [*alone.levels, alone.mask_features_btchw], strict=True):
+        assert (ours - of_core).norm() < 0.1 * of_core.norm()
 
 
 def test_other_label_spaces_begin_anew_and_everything_else_stays(core):

@@ -76,7 +76,7 @@ from .propagation import PropagationLearner
 from .recipe import FILMED, ModelRecipe, Recipe, recipe_text, what_decides
 from .report import write_report
 from .schedule import mixed
-from .tarvis import TarViSLearner, retargeted
+from .tarvis import TarViSLearner, begin_from_core, retargeted
 from .tubelink import TubeLinkLearner
 from .tubes import cut
 from .univs import UniVSLearner, grammar
@@ -465,6 +465,8 @@ def build_tarvis_learner(recipe: Recipe) -> TarViSLearner:
         frames=task.window or config.frames,
     )
     network = TarViSNetwork(core, config) if known is None else retargeted(known, config)
+    if known is None and begun is not None:
+        network = begin_from_core(network)
     return TarViSLearner(
         network.requires_grad_(True),
         task=task,

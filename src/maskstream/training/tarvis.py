@@ -8,9 +8,9 @@ TarViS (Athar et al., CVPR 2023), §3.4 and 4; specification §10 to 12.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from maskstream.synthetic.scene import WORLD
 from maskstream.synthetic.videos import synthetic_videos
 from maskstream.systems.tarvis.label_spaces import spaces_of
 from maskstream.systems.tarvis.losses import TarViSCriterion
+from maskstream.systems.tarvis.neck import TemporalLayer
 from maskstream.systems.tarvis.network import (
     STRIDE,
     ObjectAnswers,
@@ -196,6 +197,36 @@ class TarViSLearner(nn.Module):
         return torch.stack([masks_at_source(x, _sizes(size_hw)) for x in masks_nthw.unbind(1)], 1)
 
 
+@torch.no_grad()
+def begin_from_core(network: TarViSNetwork) -> TarViSNetwork:
+    """A new TarViS that begins where its core is: what is new between layers of the core changes nothing yet.
+
+    So the first steps have features to work with; where all is left to chance, hundreds go by until they are back.
+
+    Args:
+        network: changed in place. Temporal layers add nothing, and normalise to what comes to them; masks are embedded
+            as those of instances, but of classes, which are to share pixels out among them; instances have the mean of
+            the codes that queries of the core have.
+    """
+    decoder, transformer = network.core.model.pixel_level_module.decoder, network.core.model.transformer_module
+    temporal_layers = cast("Sequence[TemporalLayer]", network.targets.neck.layers)
+    for layer, temporal in zip(decoder.encoder.layers, temporal_layers, strict=True):
+        before = layer.final_layer_norm
+        for last in (temporal.attention.out_proj, temporal.contract):
+            last.weight.zero_()
+            last.bias.zero_()
+        for norm in (temporal.attention_norm, temporal.norm):
+            norm.weight.fill_(float((before.weight.square().mean() + before.bias.var(correction=0)).sqrt()))
+            norm.bias.fill_(float(before.bias.mean()))
+    of_instances = _linear(transformer.decoder.mask_predictor.mask_embedder)
+    for group, embedder in network.targets.mask_embedders.items():
+        for own, known in zip(_linear(embedder), of_instances, strict=True):
+            if group != "semantic":
+                own.load_state_dict(known.state_dict())
+    network.targets.codes["instance"].copy_(transformer.queries_embedder.weight.mean(0))
+    return network
+
+
 def retargeted(network: TarViSNetwork, config: TarViSConfig) -> TarViSNetwork:
     """The same network for other label spaces (specification §11).
 
@@ -328,6 +359,10 @@ def _of_video(network: TarViSNetwork, video: VideoSample, frames: int) -> Iterat
             for x_thw, numbers in ((kinds_thw, ids), (found_thw, range(len(ids))))
         )
         yield "semantic", ious(found_kthw, truth_kthw)
+
+
+def _linear(module: nn.Module) -> list[nn.Linear]:
+    return [part for part in module.modules() if isinstance(part, nn.Linear)]
 
 
 def _sizes(size_hw: tuple[int, int]) -> FrameSizes:
