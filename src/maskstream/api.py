@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from maskstream.systems.deva.session import Schedule
     from maskstream.video import VideoSource
 
+_LEAST_MOTION, _SURE_MOTION = 0.3, 0.5
+"""Evidence of motion from which something that is known is still there, and from which something is an object."""
+
 DEFAULT_SIZE = 480
 """Short side, in pixels, at which masks are propagated; results are at the size of the source whatever it is. Networks
 of the package have sizes of their own (`maskstream.shipped.Shipped.size`)."""
@@ -369,8 +372,8 @@ def _settings_for(detector: ImageSegmenter[Any]) -> DevaSettings:
     if isinstance(detector, MotionSegmenter):
         # Motion finds parts as readily as wholes, so an arm that swings is not another object. It draws outlines better
         # than flow carries them, so what it finds replaces what was carried. And it finds what moves all the time, so
-        # what is not found again has stopped or leaked, and is better begun anew.
-        return DevaSettings(max_missed=2, part_threshold=0.7, fused="detection")
+        # what is not found again has stopped or leaked, and is better begun anew; what moves a little is still there.
+        return DevaSettings(max_missed=2, part_threshold=0.7, fused="detection", sure_score=_SURE_MOTION)
     if isinstance(detector, SamSegmenter):  # specification §10.2: it looks only where nothing is tracked
         return DevaSettings(incremental=True, max_objects=200)
     if isinstance(detector, TextSegmenter):  # §10.1
@@ -406,13 +409,13 @@ def _detector(name: str, task: Task | None, min_score: float) -> ImageSegmenter[
     from maskstream.segmenters.motion_network import load_motion_network
 
     if name == "motion":
-        return MotionSegmenter()
+        return MotionSegmenter(min_score=_LEAST_MOTION)
     path = name if is_pretrained(name) else str(weights_of(name, "segmenter"))
     if is_pretrained(path):
         answers: dict[Task | None, QueryTask] = {Task.VIS: "instance", Task.VSS: "semantic"}
         wanted = answers.get(task, "panoptic")
         return load_segmenter(path, task=wanted, min_score=min_score or None, device=_device())
-    return LearnedMotionSegmenter(load_motion_network(Path(path)))
+    return LearnedMotionSegmenter(load_motion_network(Path(path)), min_score=_LEAST_MOTION)
 
 
 def _device() -> str:

@@ -332,6 +332,15 @@ def test_detections_below_the_score_are_ignored():
     assert same(step(session, 0), {1: RIGHT})
 
 
+def test_what_is_not_sure_begins_nothing_and_draws_nothing_but_keeps_alive():
+    part = region(0, 1, 2, 5)
+    unsure = found(part, RIGHT, scores=(0.4, 0.4))
+    script = {0: found(LEFT, scores=(0.9,)), 1: unsure, 2: unsure, 3: found(RIGHT, scores=(0.4,))}
+    session = automatic(script, max_missed=0, sure_score=0.5)
+    assert all(same(step(session, index), {1: LEFT}) for index in range(3))
+    assert not step(session, 3)
+
+
 def test_an_id_that_a_person_announced_is_not_given_to_a_detection():
     session = automatic({0: found(LEFT), 1: found(RIGHT)})
     session.prompt([MaskPrompt(2, 1, TOP)])

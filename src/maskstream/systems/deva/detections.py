@@ -42,6 +42,21 @@ class Detections:
         known = ([score for _, score in votes if score is not None] for votes in self.votes)
         return [fmean(scores) if scores else 0.0 for scores in known]
 
+    def divided(self, score: float) -> tuple[Detections, Detections]:
+        """Those with at least this score, or without any, and the others."""
+        unscored = [all(given is None for _, given in votes) for votes in self.votes]
+        is_sure = [none or mean >= score for none, mean in zip(unscored, self.scores, strict=True)]
+        return self._only(is_sure), self._only([not sure for sure in is_sure])
+
+    def _only(self, keep: Sequence[bool]) -> Detections:
+        if all(keep):
+            return self
+        chosen = [n for n, kept in enumerate(keep) if kept]
+        kept_labels = [0, *(chosen.index(n) + 1 if kept else 0 for n, kept in enumerate(keep))]
+        label_of = torch.tensor(kept_labels, dtype=torch.int32, device=self.label_map.device)
+        label_map = label_of.index_select(0, self.label_map.flatten()).view_as(self.label_map)
+        return Detections(label_map, tuple(self.groups[n] for n in chosen), tuple(self.votes[n] for n in chosen))
+
     @classmethod
     def of_frame(cls, proposals: Proposals, size_hw: tuple[int, int]) -> Detections:
         """All proposals of one frame, as they are."""

@@ -75,6 +75,8 @@ class DevaSettings:
         part_threshold: a detection of which a greater fraction lies within one object is a part of it, not an object of
             its own; None to go by overlap of both alone, as published.
         min_score: detections below this score are ignored; those without a score are not.
+        sure_score: detections below this score begin no object and draw none anew. They only say that one is still
+            there, as in ByteTrack (Zhang et al., ECCV 2022): what moves stops for a while.
         fused: what an object that a detection confirms becomes: the "union" of both, as published, or the "detection"
             alone; see `merge`.
         temporal: "bidirectional" as published. Table 6 of the paper compares it with: "short-track", which begins its
@@ -92,6 +94,7 @@ class DevaSettings:
     max_objects: int | None = None
     part_threshold: float | None = None
     min_score: float = 0.0
+    sure_score: float = 0.0
     fused: Fused = "union"
     temporal: Temporal = "bidirectional"
 
@@ -428,6 +431,8 @@ class DevaSession:
         settings = self._settings
         objects_hw = most_probable(probabilities)
         ids = list(self._objects.ids)
+        detections, unsure = detections.divided(settings.sure_score)
+        still_there = self._still_there(objects_hw, ids, unsure)
         merged = self._merge(objects_hw, ids, detections)
         if settings.temporal == "trust-image":
             matched = {o for o in merged.object_of_proposal if o is not None}
@@ -447,7 +452,7 @@ class DevaSession:
             if position is not None:
                 self._note_match(ids[position], merged.iou_of_proposal[proposal], detections.votes[proposal])
                 confirmed.add(ids[position])
-        self._count_misses(ids, confirmed, area)
+        self._count_misses(ids, confirmed | still_there, area)
         for k, proposal in enumerate(merged.new):
             label = len(ids) + k + 1
             if area[label] > 0:
@@ -472,6 +477,13 @@ class DevaSession:
             part_threshold=self._settings.part_threshold,
             fused=self._settings.fused,
         )
+
+    def _still_there(self, objects_hw: Tensor, ids: Sequence[int], unsure: Detections) -> set[int]:
+        """Objects that detections suggest which are not sure."""
+        if not len(unsure):
+            return set()
+        found = self._merge(objects_hw, ids, unsure).object_of_proposal
+        return {ids[position] for position in found if position is not None}
 
     def _vote_for(self, record: ObjectRecord, votes: Sequence[Vote]) -> None:
         """Count votes. What nobody pointed at belongs to the prompt that asks for its category."""
