@@ -335,7 +335,7 @@ def drawn(runs: Sequence[Run]) -> str:
     everything = [nbytes for run in runs for held in run.held.values() for nbytes in held if nbytes]
     low, high = np.floor(np.log10(min(everything) / 2**20)), np.ceil(np.log10(max(everything) / 2**20))
     (height, width), (left, top) = _PANEL_HW, _MARGIN_XY
-    whole = (left + len(kinds) * (width + 24), top + height + 58)
+    whole = (left + max(2, len(kinds)) * (width + 24), top + height + 72)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole[0]} {whole[1]}" '
         'font-family="sans-serif" font-size="12" fill="#222">',
@@ -353,7 +353,7 @@ def drawn(runs: Sequence[Run]) -> str:
             parts.append(f'<path d="M{x0} {y:.1f}h{width}" stroke="#ddd"/>')
             if number == 0:
                 parts.append(f'<text x="{x0 - 6}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g}</text>')
-        parts += [f'<text x="{x0 + width * n / last:.0f}" y="{y0 + 16}">{n}</text>' for n in (0, last // 2)]
+        parts += [f'<text x="{x0 + width * n / last:.0f}" y="{y0 + 16}">{n}</text>' for n in (0, (last + 1) // 2)]
         parts.append(f'<text x="{x0 + width}" y="{y0 + 16}" text-anchor="end">{last + 1}</text>')
         for run in (run for run in runs if run.kind == kind):
             for name, held in run.held.items():
@@ -366,13 +366,13 @@ def drawn(runs: Sequence[Run]) -> str:
                     f'<polyline points="{" ".join(points)}" fill="none" stroke="{_COLOURS[name]}" stroke-width="2"'
                     f"{_dash(run.objects)}/>"
                 )
-    parts.append(f'<text x="{left}" y="{top + height + 34}">frames; MiB that are kept</text>')
+    parts.append(f'<text x="{left}" y="{top + height + 36}">MiB that are kept, over frames</text>')
     keys = [("ours", 1), ("ours", 8), ("library", 1), ("library", 8)]
     for number, (name, objects) in enumerate(keys):
-        x, y = left + 190 + 170 * number, top + height + 30
-        what = "ours" if name == "ours" else "the library's loop"
+        x, y = left + 150 * number, top + height + 54
+        what = f"{name}, {objects} object" + "s" * (objects > 1)
         parts.append(f'<path d="M{x} {y}h28" stroke="{_COLOURS[name]}" stroke-width="2"{_dash(objects)}/>')
-        parts.append(f'<text x="{x + 34}" y="{y + 4}">{what}, {objects}</text>')
+        parts.append(f'<text x="{x + 34}" y="{y + 4}">{what}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

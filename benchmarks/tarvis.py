@@ -52,8 +52,8 @@ TABLES: dict[str, list[Row]] = {
         row("four of an object, and of the background", "vos", "pet", paper=81.5),
     ],
     "Clips": [
-        row(f"{frames} frames, {overlap} of them shared", *TASKS, frames=frames, overlap=overlap)
-        for frames, overlap in ((1, 0), (3, 1), (6, 0), (6, 1), (6, 3), (6, 5), (12, 6))
+        row(f"{frames} frames, {overlap} of them shared", "vis", "vps", *PROMPTS, frames=frames, overlap=overlap)
+        for frames, overlap in ((1, 0), (3, 1), (6, 0), (6, 3), (6, 5), (12, 6))
     ],
     "What carries objects to the next clip": [
         row("queries", "vos", "pet", carry="queries"),
