@@ -191,6 +191,7 @@ class Row:
         settings: of inference.
         how: by whom: by the system (empty), or by what a study compares it with.
         paper: what the paper has, for the first task.
+        seeds: at most so many are measured.
     """
 
     label: str
@@ -199,6 +200,7 @@ class Row:
     settings: tuple[tuple[str, object], ...] = ()
     how: str = ""
     paper: float | None = None
+    seeds: int | None = None
 
 
 def row(
@@ -207,10 +209,11 @@ def row(
     trained: str = "default",
     how: str = "",
     paper: float | None = None,
+    seeds: int | None = None,
     **settings: object,
 ) -> Row:
-    """A line."""
-    return Row(label, trained, tasks, tuple(sorted(settings.items())), how, paper)
+    """A line; what is not trained has one seed."""
+    return Row(label, trained, tasks, tuple(sorted(settings.items())), how, paper, seeds if trained else 1)
 
 
 Cell: TypeAlias = dict[str, list[Scores]]
@@ -308,7 +311,7 @@ class Study:
                 for task in one.tasks:
                     if options.tasks and task not in options.tasks:
                         continue
-                    for seed in options.seeds if one.trained else options.seeds[:1]:
+                    for seed in options.seeds[: one.seeds]:
                         made = (one.trained, seed, str(options.weights or options.steps)) if one.trained else ()
 
                         def measured(one: Row = one, task: str = task, seed: int = seed) -> Scores:
