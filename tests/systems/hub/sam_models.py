@@ -120,7 +120,10 @@ NETWORKS: dict[str, Any] = {
 
 def tiny(kind: str, **more: Any) -> Any:
     """A network with random weights, large enough that memories and prompts change what it says."""
-    return randomised(NETWORKS[kind](**more).eval().requires_grad_(False))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # codes of places are drawn by chance, too, and are no parameters
+        network = NETWORKS[kind](**more)
+    return randomised(network.eval().requires_grad_(False))
 
 
 def randomised(network: Any, seed: int = 0) -> Any:
