@@ -228,7 +228,8 @@ class Study:
         about: what the command says of itself.
         title: of the tables.
         recipe: that is varied.
-        variants: by name, what is changed in the recipe; "default" is first.
+        variants: by name, what is changed in the recipe; "default" is first. ``{default}`` in a setting is where the
+            weights of that are, trained with the same seed.
         tables: what is measured.
         measure: of weights (None: there are none), a line and a task, on videos: its score, a fraction.
         results: file of the tables; that of scores lies beside it.
@@ -300,7 +301,10 @@ class Study:
             if options.weights is not None:
                 return Path(options.weights)
             ema = 0.98 if options.steps < 1000 else 0.995
-            settings = (f"train.ema={ema}", f"model.init={options.core}", *self.variants[name])
+            settings = [f"train.ema={ema}", f"model.init={options.core}"]
+            for setting in self.variants[name]:
+                begins = "{default}" in setting
+                settings.append(setting.replace("{default}", str(weights("default", seed))) if begins else setting)
             return trained(self.recipe, settings, options.runs, name=name, seed=seed, steps=options.steps)
 
         for table, rows in self.tables.items():

@@ -12,7 +12,8 @@ Numbers are percent: mean over seeds ± half of the 95 % interval (Student's t).
 1, 2, 4 and 6; vos, pvos and refvos: mean of J and F over objects and frames, but those on which a mask was given.
 
 Baselines. Of the categories: the same weights frame by frame (T = 1), objects linked by the overlap of their masks with
-those of the frame before. Of masks that are given: optical flow. Of sentences: any thing of the category that is meant.
+those of the frame before. Of masks that are given: optical flow. Of sentences: any object that the same weights find
+of the category that is meant.
 
 Tables go to the terminal and to benchmarks/results/univs.md.
 """
@@ -34,6 +35,9 @@ from tasks import SEED, SIZE, Known, Row, Study, j_and_f, linked, of_categories,
 CATEGORIES, MASKS = ("vis", "vss", "vps"), ("vos", "pvos")
 TASKS = (*CATEGORIES, *MASKS, "refvos")
 
+MORE = ("model.init={default}", "model.frozen=pixels", "train.steps=200", "train.lr=1e-4", "train.warmup=10")
+"""How a trained network goes on."""
+
 TRAINED: dict[str, tuple[str, ...]] = {
     "default": (),
     "no prompts": ("task.prompting=false",),
@@ -41,6 +45,8 @@ TRAINED: dict[str, tuple[str, ...]] = {
     "sep-blocked": ("task.separation=sep-blocked",),
     "sep-l2p": ("task.separation=sep-l2p",),
     "none": ("task.separation=none",),
+    "longer": (*MORE, "task.frames=3"),
+    "stage 3": (*MORE, "task.frames=5", "task.tubes=2", "task.overlap=1", "task.window=3"),
 }
 """By name, what is changed in the recipe."""
 
@@ -49,7 +55,7 @@ TABLES: dict[str, list[Row]] = {
         row("UniVS", *TASKS),
         row("the same frame by frame, linked by overlap", *CATEGORIES, how="frames"),
         row("optical flow", *MASKS, trained="", how="flow"),
-        row("anyone of the category", "refvos", trained="", how="anyone"),
+        row("any object of the category that is found", "refvos", how="anyone"),
     ],
     "Table 3a: prompts as queries, ProCA": [
         row("learnable queries alone", *CATEGORIES, trained="no prompts", paper=45.9, tracking="similarity"),
@@ -66,6 +72,11 @@ TABLES: dict[str, list[Row]] = {
         row("a3: prompts see everything", "pvos", "vos", trained="sep-l2p", paper=48.5),
         row("all see all", "pvos", "vos", trained="none"),
     ],
+    "Table 7: stage 3, of two clips that follow each other": [
+        row("two stages", *TASKS, paper=52.7),
+        row("the second for longer", *TASKS, trained="longer"),
+        row("+ the third", *TASKS, trained="stage 3", paper=54.7),
+    ],
     "Frames from one look for new objects to the next": [
         row(str(n), "vis", "vps", paper=paper, detect_every=n)
         for n, paper in ((1, 54.8), (3, 54.6), (5, 54.6), (7, 53.0))
@@ -74,33 +85,32 @@ TABLES: dict[str, list[Row]] = {
 }
 
 
-def of_sentences(system: VideoSegmenter | None, count: Sequence[Known]) -> dict[str, float]:
-    """J&F of what sentences mean; without a system, of any thing of that category."""
+def of_sentences(system: VideoSegmenter, count: Sequence[Known], *, anyone: bool = False) -> dict[str, float]:
+    """J&F of what sentences mean; with ``anyone``, of any object of that category that is found in the video."""
     values, rng = [], np.random.default_rng(SEED)
-    for video in count:
-        kinds = {s.id: s.category for truth in video.truth for s in truth.segmentation.segments}
-        if system is None:
-            chosen = [
-                int(rng.choice([n for n, kind in kinds.items() if kind == kinds[one.track_ids[0]]]))
-                for one in video.said
-            ]
-            found = [[video.ids(index) == number for number in chosen] for index in range(len(video.frames))]
+    for video in filter(lambda video: video.said, count):
+        if anyone:
+            kinds = {s.id: s.category for truth in video.truth for s in truth.segmentation.segments}
+            results = segmented(system, video, Task.VPS)
+            tracks = sorted({(s.category, s.track_id) for result in results for s in result.segments})
+            chosen = [[t for kind, t in tracks if kind == kinds[one.track_ids[0]]] for one in video.said]
+            wanted = [int(rng.choice(some)) if some else -1 for some in chosen]
+            named = [{s.track_id: n for n, s in enumerate(result.segments)} for result in results]
         else:
             prompts = [TextPrompt(one.text, "expression", str(n)) for n, one in enumerate(video.said)]
-            found = []
-            for result in segmented(system, video, Task.REFVOS, prompts) if prompts else ():
-                by_prompt = dict(zip([s.prompt_id for s in result.segments], result.masks_nhw().numpy(), strict=True))
-                found.append([by_prompt.get(str(n), np.zeros(SIZE, np.bool_)) for n in range(len(prompts))])
-        for index, masks in enumerate(found):
-            ids_hw = video.ids(index)
-            values += [j_and_f(mask, ids_hw == one.track_ids[0]) for mask, one in zip(masks, video.said, strict=True)]
+            results = segmented(system, video, Task.REFVOS, prompts)
+            wanted = list(range(len(prompts)))
+            named = [{int(s.prompt_id or 0): n for n, s in enumerate(result.segments)} for result in results]
+        for index, (result, place) in enumerate(zip(results, named, strict=True)):
+            masks_nhw, ids_hw = result.masks_nhw().numpy(), video.ids(index)
+            for key, one in zip(wanted, video.said, strict=True):
+                mask_hw = masks_nhw[place[key]] if key in place else np.zeros(SIZE, np.bool_)
+                values.append(j_and_f(mask_hw, ids_hw == one.track_ids[0]))
     return {"J&F": float(np.mean(values))}
 
 
 def measure(weights: Path | None, one: Row, task: str, count: Sequence[Known]) -> dict[str, float]:
     """Its score on a task, a fraction."""
-    if one.how == "anyone":
-        return of_sentences(None, count)
     if one.how == "flow":
         return of_prompts(Deva(FlowPropagator()), count, Task(task))
     settings = UniVSSettings(**dict(one.settings))  # type: ignore[arg-type]
@@ -110,7 +120,7 @@ def measure(weights: Path | None, one: Row, task: str, count: Sequence[Known]) -
     if task in MASKS:
         return of_prompts(system, count, Task(task))
     if task == "refvos":
-        return of_sentences(system, count)
+        return of_sentences(system, count, anyone=one.how == "anyone")
     return of_categories(system, count, Task(task), linked if one.how == "frames" else segmented)
 
 

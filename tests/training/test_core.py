@@ -9,7 +9,7 @@ import torch
 from maskstream.mask2former.network import ClipMask2Former
 from maskstream.mask2former.prediction import ClipTargets
 from maskstream.synthetic.scene import WORLD
-from maskstream.training.core import CoreLearner, place_loss
+from maskstream.training.core import CoreLearner, add_nothing, place_loss
 from maskstream.training.data import tube_classes, tubes
 from maskstream.training.recipe import ValidateRecipe, load_recipe
 from maskstream.training.run import build_core_learner, run_recipe
@@ -66,6 +66,20 @@ def test_places_in_no_region_do_not_count():
     other[..., 0, :] = one[..., 0, :]
     target = [ClipTargets(torch.tensor([1]), masks)]
     assert place_loss(one, target).item() == pytest.approx(place_loss(other, target).item())
+
+
+@pytest.mark.parametrize("of_norm", [True, False])
+def test_a_new_layer_begins_as_one_that_changes_nothing(of_norm):
+    """What comes has any mean and spread, as after training; a fresh post-norm layer would move it by far more."""
+    before, norm, last = torch.nn.LayerNorm(64), torch.nn.LayerNorm(64), torch.nn.Linear(64, 64)
+    torch.nn.init.normal_(before.weight, 0.5, 0.1)
+    torch.nn.init.normal_(before.bias, 0.3, 0.2)
+    came_xc = before(torch.randn(40, 64)).detach()
+    add_nothing(norm, [last], before if of_norm else came_xc)
+    with torch.no_grad():
+        moved = (norm(came_xc + last(came_xc)) - came_xc).norm()
+        moved_by_fresh = (torch.nn.LayerNorm(64)(came_xc) - came_xc).norm()
+    assert moved < 0.2 * came_xc.norm() and moved < 0.25 * moved_by_fresh
 
 
 def test_chance_follows_from_the_numbers_of_samples():

@@ -27,7 +27,7 @@ from maskstream.training.target_clips import (
     pointed_out,
     stacked_targets,
 )
-from maskstream.training.tarvis import begin_from_core, retargeted
+from maskstream.training.tarvis import retargeted, tarvis_from_core
 from maskstream.training.tubes import LabelledClip
 from maskstream.types import OBJECT, Category, CategorySet, InputError
 from tests.training.test_tubes import plain_video, untouched
@@ -398,7 +398,7 @@ def test_a_new_one_begins_where_its_core_is(core):
     for norm in norms:  # as training leaves them
         torch.nn.init.normal_(norm.weight, 0.8, 0.1)
         torch.nn.init.normal_(norm.bias, 0.1, 0.1)
-    begin_from_core(network).eval()
+    tarvis_from_core(network).eval()
     frames_1t3hw = torch.randint(0, 255, (1, 3, 3, 64, 128), dtype=torch.uint8, generator=torch.manual_seed(0))
     with torch.no_grad():
         features = network.features(padded_pixels(frames_1t3hw))

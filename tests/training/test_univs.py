@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from maskstream.mask2former.network import normalised
 from maskstream.mask2former.prediction import ClipTargets
+from maskstream.synthetic.scene import WORLD
 from maskstream.synthetic.videos import synthetic_videos
 from maskstream.systems.univs.network import read_univs
 from maskstream.systems.univs.text import new_text, save_text
@@ -15,14 +18,14 @@ from maskstream.training.prompted_clips import BOX, MASK, POINT, Kind, Marks, dr
 from maskstream.training.recipe import load_recipe
 from maskstream.training.run import build_univs_learner, run_recipe
 from maskstream.training.tubes import LabelledClip, Said, _mirrored, cut
-from maskstream.training.univs import grammar
+from maskstream.training.univs import grammar, univs_from_core
 from maskstream.types import InputError
 
 SMALL = (
     "data.size=64", "train.batch=2", "train.workers=0", "task.points=64", "task.tokens=8", "validate.videos=1",
     "validate.frames=6", "validate.size=[64,96]",
 )  # fmt: skip
-PROCA = "network.prompting.proca.0.attention.in_proj_weight"
+PROCA = "network.prompting.proca.0.attention.out_proj.weight"
 KINDS: dict[Kind, tuple[str, ...]] = {
     "visual": ("task.expressions=0", "task.visual=1"),
     "category": ("task.expressions=0", "task.visual=0"),
@@ -256,6 +259,28 @@ def test_two_clips_are_learned_by_heart(core):
         optimiser.zero_grad()
         losses.append(sum(found[name].item() for name in ("bce", "dice", "prompt_bce", "prompt_dice")))
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
+
+
+def test_a_new_one_begins_where_its_core_is(core):
+    """Before anything is learned, its queries say of classes what those of the core say, and prompts are not lost."""
+    learner = build_univs_learner(recipe(core)).eval()
+    network = learner.network
+    for norm in (layer.final_layer_norm for layer in network.core.model.transformer_module.decoder.layers):
+        torch.nn.init.normal_(norm.weight, 0.8, 0.1)  # as training leaves them
+        torch.nn.init.normal_(norm.bias, 0.1, 0.1)
+    with torch.no_grad():
+        names_kd = learner.text.names(WORLD.names)
+        univs_from_core(network, names_kd)
+        pixels_13hw = normalised(batch(recipe(core)).frames_bt3hw[:1, :1]).flatten(0, 1)
+        maps = network.maps(network.features(pixels_13hw), torch.tensor([0]))
+        (answers,) = network.decode(maps)
+        said_qk = network.class_logits(answers, names_kd)
+        core_qk = network.core.class_predictor(answers.embeddings_qtc[:, 0])
+        queries_pc = torch.randn(5, 1, network.core.config.hidden_dim) * 0.9
+        moved_pc = network.prompting.proca[1](queries_pc, queries_pc, torch.randn(5, 1, 7, queries_pc.shape[-1]), None)
+    more_qk = core_qk[:, :-1] - core_qk[:, -1:]
+    assert torch.equal(said_qk.argsort(1), more_qk.argsort(1)) and torch.equal(said_qk > 0, more_qk > 0)
+    assert F.cosine_similarity(moved_pc, queries_pc, dim=-1).min() > 0.95
 
 
 def test_a_run_writes_what_can_be_loaded_and_continued(core, tmp_path):

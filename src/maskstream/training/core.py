@@ -154,6 +154,28 @@ def parameter_groups(learner: nn.Module, core: ClipMask2Former, plan: TrainRecip
     ]
 
 
+@torch.no_grad()
+def add_nothing(norm: nn.LayerNorm, last: Sequence[nn.Linear], after: nn.LayerNorm | Tensor) -> None:
+    """Make a new post-norm layer within a trained network begin as one that changes nothing.
+
+    So the first steps have features to work with; where all is left to chance, hundreds go by until they are back.
+
+    Args:
+        norm: of the layer; becomes what leaves vectors that come to it about as they are.
+        last: by these is made what the layer adds; they begin with zeros.
+        after: what those vectors come from, or some of them.
+    """
+    for linear in last:
+        linear.weight.zero_()
+        linear.bias.zero_()
+    if isinstance(after, Tensor):
+        mean, variance = after.mean(), after.var(correction=0)
+    else:
+        mean, variance = after.bias.mean(), after.weight.square().mean() + after.bias.var(correction=0)
+    norm.weight.fill_(float(variance.sqrt()))
+    norm.bias.fill_(float(mean))
+
+
 def place_loss(logits_xkhw: Tensor, targets: Sequence[ClipTargets]) -> Tensor:
     """Cross-entropy of the class of every place; every region counts the same, however large it is.
 

@@ -76,10 +76,10 @@ from .propagation import PropagationLearner
 from .recipe import FILMED, ModelRecipe, Recipe, recipe_text, what_decides
 from .report import write_report
 from .schedule import mixed
-from .tarvis import TarViSLearner, begin_from_core, retargeted
+from .tarvis import TarViSLearner, retargeted, tarvis_from_core
 from .tubelink import TubeLinkLearner
 from .tubes import cut
-from .univs import UniVSLearner, grammar
+from .univs import UniVSLearner, grammar, univs_from_core
 
 if TYPE_CHECKING:
     from transformers import Mask2FormerForUniversalSegmentation
@@ -421,6 +421,8 @@ def build_univs_learner(recipe: Recipe) -> UniVSLearner:
         space = first_classes(recipe)
         text = text or new_text([*grammar(), *space.names])
         network = UniVSNetwork(_core(model, space.names), UniVSConfig(text_dim=text.dim))
+        if begun is not None:
+            network = univs_from_core(network, text.names(space.names))
     window = task.window or first.stop
     network.config = replace(network.config, separation=task.separation, proca=task.proca, frames=window)
     return UniVSLearner(
@@ -466,7 +468,7 @@ def build_tarvis_learner(recipe: Recipe) -> TarViSLearner:
     )
     network = TarViSNetwork(core, config) if known is None else retargeted(known, config)
     if known is None and begun is not None:
-        network = begin_from_core(network)
+        network = tarvis_from_core(network)
     return TarViSLearner(
         network.requires_grad_(True),
         task=task,

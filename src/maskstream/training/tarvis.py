@@ -38,7 +38,7 @@ from maskstream.systems.tarvis.network import (
 from maskstream.systems.tarvis.targets import PointTargets, middle_points, padded_points
 from maskstream.types import FrameSegmentation, Segment, VideoSample
 
-from .core import parameter_groups
+from .core import add_nothing, parameter_groups
 from .recipe import TaskRecipe, TrainRecipe, ValidateRecipe
 from .sampling import read_picture
 from .schedule import mixed
@@ -198,26 +198,19 @@ class TarViSLearner(nn.Module):
 
 
 @torch.no_grad()
-def begin_from_core(network: TarViSNetwork) -> TarViSNetwork:
+def tarvis_from_core(network: TarViSNetwork) -> TarViSNetwork:
     """A new TarViS that begins where its core is: what is new between layers of the core changes nothing yet.
 
-    So the first steps have features to work with; where all is left to chance, hundreds go by until they are back.
-
     Args:
-        network: changed in place. Temporal layers add nothing, and normalise to what comes to them; masks are embedded
+        network: changed in place. Temporal layers add nothing; masks are embedded
             as those of instances, but of classes, which are to share pixels out among them; instances have the mean of
             the codes that queries of the core have.
     """
     decoder, transformer = network.core.model.pixel_level_module.decoder, network.core.model.transformer_module
     temporal_layers = cast("Sequence[TemporalLayer]", network.targets.neck.layers)
     for layer, temporal in zip(decoder.encoder.layers, temporal_layers, strict=True):
-        before = layer.final_layer_norm
-        for last in (temporal.attention.out_proj, temporal.contract):
-            last.weight.zero_()
-            last.bias.zero_()
-        for norm in (temporal.attention_norm, temporal.norm):
-            norm.weight.fill_(float((before.weight.square().mean() + before.bias.var(correction=0)).sqrt()))
-            norm.bias.fill_(float(before.bias.mean()))
+        add_nothing(temporal.attention_norm, [temporal.attention.out_proj], layer.final_layer_norm)
+        add_nothing(temporal.norm, [temporal.contract], layer.final_layer_norm)
     of_instances = _linear(transformer.decoder.mask_predictor.mask_embedder)
     for group, embedder in network.targets.mask_embedders.items():
         for own, known in zip(_linear(embedder), of_instances, strict=True):

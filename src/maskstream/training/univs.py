@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -27,12 +27,12 @@ from maskstream.synthetic.expressions import Act, Motion, Ordinal, Position, Sid
 from maskstream.synthetic.scene import COLOURS, WORLD
 from maskstream.synthetic.videos import synthetic_videos
 from maskstream.systems.univs.losses import Asked, Known, UniVSCriterion
-from maskstream.systems.univs.network import Answers, ClipMaps, Prompts, UniVSNetwork, save_univs
+from maskstream.systems.univs.network import Answers, ClipMaps, ProCA, Prompts, UniVSNetwork, save_univs
 from maskstream.systems.univs.prompts import Tokens, at_random, box_tokens, joined, mask_tokens, point_tokens
 from maskstream.systems.univs.text import TextEncoder
 from maskstream.types import FrameSegmentation, Segment, VideoSample
 
-from .core import parameter_groups
+from .core import add_nothing, parameter_groups
 from .prompted_clips import BOX, MASK, POINT, Marks, PromptedBatch, PromptedClip
 from .recipe import TaskRecipe, TrainRecipe, ValidateRecipe
 from .sampling import read_picture
@@ -245,6 +245,27 @@ class UniVSLearner(nn.Module):
         if names not in self._embedded:
             self._embedded[names] = self.text.names(names)
         return self._embedded[names]
+
+
+@torch.no_grad()
+def univs_from_core(network: UniVSNetwork, names_kd: Tensor) -> UniVSNetwork:
+    """A new UniVS that begins where its core is: what is new between layers of the core changes nothing yet.
+
+    Args:
+        network: changed in place. Prompts are looked at, but what is found is not added yet; and what queries say of
+            classes, multiplied with these names, is what the core says of them, less what it says of nothing.
+        names_kd: ``float[K, D]``, embeddings of the names of the core's classes.
+    """
+    modules, transformer = network.prompting, network.core.model.transformer_module
+    norms = [layer.final_layer_norm for layer in transformer.decoder.layers]
+    comes_from = [transformer.queries_features.weight, *norms[:-1]]
+    for proca, after in zip(cast("Sequence[ProCA]", modules.proca), comes_from, strict=True):
+        add_nothing(proca.norm, [proca.attention.out_proj], after)
+    classes = network.core.class_predictor
+    of_names_dk = torch.linalg.pinv(F.normalize(names_kd, dim=-1))
+    modules.to_text.weight.copy_(of_names_dk @ (classes.weight[:-1] - classes.weight[-1]))
+    modules.to_text.bias.copy_(of_names_dk @ (classes.bias[:-1] - classes.bias[-1]))
+    return network
 
 
 def grammar() -> list[str]:

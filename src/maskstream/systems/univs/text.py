@@ -44,6 +44,9 @@ _ALONE = str.maketrans("_-/", "   ", "0123456789.,'!?\"()*#:;")
 _PAD, _UNKNOWN, _BEGIN, _END = "[PAD]", "[UNK]", "[BEGIN]", "[END]"
 """The first tokens of a tower that knows whole words."""
 
+_LOUD = 50.0
+"""How much larger words begin in a new tower than what begins and ends sentences, which all have in common."""
+
 CATEGORY_ROWS: Mapping[str, range] = {
     "imagenet": range(1000),
     "lvis": range(1000, 2203),
@@ -213,7 +216,10 @@ def new_text(words: Iterable[str], *, dim: int = 128, layers: int = 2, heads: in
         bos_token_id=ids[_BEGIN],
         eos_token_id=ids[_END],
     )
-    return TextEncoder(CLIPTextModelWithProjection(config), tokenizer, templates=["{}"])
+    network = CLIPTextModelWithProjection(config)
+    with torch.no_grad():  # words are to be told apart from the first step
+        network.text_model.embeddings.token_embedding.weight[ids[_END] + 1 :] *= _LOUD
+    return TextEncoder(network, tokenizer, templates=["{}"])
 
 
 def read_authors_text(file: Path, tokenizer: Path) -> TextEncoder:
