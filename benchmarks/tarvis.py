@@ -29,17 +29,29 @@ from maskstream.segmenters import GrabCutSegmenter
 from maskstream.systems.deva import Deva
 from maskstream.systems.tarvis import TarViSSettings, load_tarvis
 from maskstream.types import Task
-from tasks import Known, Row, Study, given_masks, given_points, linked, of_categories, of_prompts, row, segmented
+from tasks import (
+    Known,
+    Row,
+    Study,
+    Variant,
+    given_masks,
+    given_points,
+    linked,
+    of_categories,
+    of_prompts,
+    row,
+    segmented,
+)
 
 CATEGORIES, PROMPTS = ("vis", "vps", "vss"), ("vos", "pet")
 TASKS = (*CATEGORIES, *PROMPTS)
 
-TRAINED: dict[str, tuple[str, ...]] = {
-    "default": (),
-    "no background": ("task.grid=false",),
-    "one query": ("task.object_queries=1",),
+TRAINED: dict[str, Variant] = {
+    "default": Variant(),
+    "no background": Variant(("task.grid=false",)),
+    "one query": Variant(("task.object_queries=1",)),
 }
-"""By name, what is changed in the recipe."""
+"""By name."""
 
 TABLES: dict[str, list[Row]] = {
     "One set of weights": [

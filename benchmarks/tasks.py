@@ -216,6 +216,21 @@ def row(
     return Row(label, trained, tasks, tuple(sorted(settings.items())), how, paper, seeds if trained else 1)
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A network that is trained.
+
+    Attributes:
+        changes: in the recipe.
+        part: of the steps of the study.
+        goes_on: from the weights of "default", trained with the same seed.
+    """
+
+    changes: tuple[str, ...] = ()
+    part: float = 1.0
+    goes_on: bool = False
+
+
 Cell: TypeAlias = dict[str, list[Scores]]
 """Scores of each seed, by task."""
 
@@ -228,8 +243,7 @@ class Study:
         about: what the command says of itself.
         title: of the tables.
         recipe: that is varied.
-        variants: by name, what is changed in the recipe; "default" is first. ``{default}`` in a setting is where the
-            weights of that are, trained with the same seed.
+        variants: by name; "default" is first.
         tables: what is measured.
         measure: of weights (None: there are none), a line and a task, on videos: its score, a fraction.
         results: file of the tables; that of scores lies beside it.
@@ -241,7 +255,7 @@ class Study:
     about: str
     title: str
     recipe: str
-    variants: Mapping[str, tuple[str, ...]]
+    variants: Mapping[str, Variant]
     tables: Mapping[str, Sequence[Row]]
     measure: Callable[[Path | None, Row, str, Sequence[Known]], dict[str, float]]
     results: Path
@@ -300,12 +314,11 @@ class Study:
         def weights(name: str, seed: int) -> Path:
             if options.weights is not None:
                 return Path(options.weights)
-            ema = 0.98 if options.steps < 1000 else 0.995
-            settings = [f"train.ema={ema}", f"model.init={options.core}"]
-            for setting in self.variants[name]:
-                begins = "{default}" in setting
-                settings.append(setting.replace("{default}", str(weights("default", seed))) if begins else setting)
-            return trained(self.recipe, settings, options.runs, name=name, seed=seed, steps=options.steps)
+            variant = self.variants[name]
+            steps = round(variant.part * options.steps)
+            begins_from = weights("default", seed) if variant.goes_on else options.core
+            settings = (f"train.ema={0.98 if steps < 1000 else 0.995}", f"model.init={begins_from}", *variant.changes)
+            return trained(self.recipe, settings, options.runs, name=name, seed=seed, steps=steps)
 
         for table, rows in self.tables.items():
             for one in rows:

@@ -89,9 +89,9 @@ def test_chance_follows_from_the_numbers_of_samples():
     assert first == second != other
 
 
-def test_every_parameter_is_in_one_group_and_the_backbone_is_slower():
+def test_every_parameter_is_in_one_group_and_what_is_known_is_slower():
     one = learner()
-    plan = replace(load_recipe("core-tiny").train, backbone_lr=0.1, weight_decay=0.05)
+    plan = replace(load_recipe("core-tiny").train, backbone_lr=0.1, core_lr=0.3, weight_decay=0.05)
     groups = one.parameter_groups(plan)
     found = [weight for group in groups for weight in group["params"]]
     assert len(found) == len(set(found)) == len(list(one.parameters()))
@@ -99,7 +99,8 @@ def test_every_parameter_is_in_one_group_and_the_backbone_is_slower():
     decay_of = {weight: group["weight_decay"] for group in groups for weight in group["params"]}
     model = one.network.network.model
     assert {scale_of[weight] for weight in model.pixel_level_module.encoder.parameters()} == {0.1}
-    assert {scale_of[weight] for weight in model.transformer_module.parameters()} == {1.0}
+    assert {scale_of[weight] for weight in model.transformer_module.parameters()} == {0.3}
+    assert one.classifier is not None and {scale_of[weight] for weight in one.classifier.parameters()} == {1.0}
     assert decay_of[model.transformer_module.queries_features.weight] == 0
     assert decay_of[model.transformer_module.decoder.layernorm.weight] == 0
     assert decay_of[one.network.network.class_predictor.weight] == 0.05

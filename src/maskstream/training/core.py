@@ -127,30 +127,29 @@ class CoreLearner(nn.Module):
 
 
 def parameter_groups(learner: nn.Module, core: ClipMask2Former, plan: TrainRecipe) -> list[dict[str, Any]]:
-    """The backbone learns more slowly; normalisation and embeddings do not decay (Mask2Former, §4.1).
+    """The backbone learns more slowly, also the rest of the core, if wanted; normalisation and embeddings do not decay.
+
+    Mask2Former, §4.1.
 
     Args:
         learner: whose parameters are trained.
         core: the query core in it.
         plan: says how much more slowly, and what the others' decay is.
     """
-    backbone = set(core.network.model.pixel_level_module.encoder.parameters())
+    scales = dict.fromkeys(core.parameters(), plan.core_lr)
+    scales |= dict.fromkeys(core.network.model.pixel_level_module.encoder.parameters(), plan.backbone_lr)
     kept = {
         weight
         for module in learner.modules()
         if isinstance(module, (nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d))
         for weight in module.parameters(recurse=False)
     }
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for weight in learner.parameters():
-        groups.setdefault((weight in backbone, weight in kept), []).append(weight)
+        groups.setdefault((scales.get(weight, 1.0), weight in kept), []).append(weight)
     return [
-        {
-            "params": weights,
-            "lr_scale": plan.backbone_lr if is_backbone else 1.0,
-            "weight_decay": 0.0 if is_kept else plan.weight_decay,
-        }
-        for (is_backbone, is_kept), weights in groups.items()
+        {"params": weights, "lr_scale": scale, "weight_decay": 0.0 if is_kept else plan.weight_decay}
+        for (scale, is_kept), weights in groups.items()
     ]
 
 

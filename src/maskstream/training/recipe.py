@@ -249,6 +249,8 @@ class TrainRecipe:
         warmup: iterations over which the learning rate rises to ``lr``.
         weight_decay: of AdamW, on all parameters.
         backbone_lr: the learning rate of the query core's backbone, as a part of ``lr``.
+        core_lr: that of the rest of the query core, likewise: what was learned before is not to be lost while what is
+            new beside it learns fast.
         clip_norm: of the gradient; None: it is not clipped.
         accumulate: parts in which a process takes its samples of an iteration, to save memory.
         precision: of the computation; weights are fp32.
@@ -268,6 +270,7 @@ class TrainRecipe:
     warmup: Natural = 0
     weight_decay: NotNegative = 0.001
     backbone_lr: Positive = 1.0
+    core_lr: Positive = 1.0
     clip_norm: Positive | None = 3.0
     accumulate: Count = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
