@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from maskstream.systems.tarvis.neck import TemporalLayer, clip_features, neck_features, windows
+from maskstream.systems.tarvis.neck import TemporalLayer, neck_features, windows
 from maskstream.types import InputError
 
 from .networks import CHANNELS, maps, pixels, small_tarvis
@@ -71,7 +71,7 @@ def test_without_temporal_layers_levels_are_those_of_mask2former() -> None:
     module = network.core.model.pixel_level_module
     clip = pixels(batch=2, frames=2)
     theirs = module(clip.flatten(0, 1))
-    ours = clip_features(module, network.targets.neck, clip)
+    ours = network.features(clip)
     for level, expected in zip(ours.levels, theirs.decoder_hidden_states, strict=True):
         assert level.shape[:2] == (2, 2)
         assert torch.allclose(level.flatten(0, 1), expected, atol=1e-5)

@@ -22,10 +22,7 @@ from maskstream.mask2former.positions import clip_angles, position_codes
 from maskstream.types import InputError
 
 if TYPE_CHECKING:
-    from transformers.models.mask2former.modeling_mask2former import (
-        Mask2FormerPixelDecoder,
-        Mask2FormerPixelLevelModule,
-    )
+    from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoder
 
 LEVELS = 3
 """At strides 32, 16 and 8."""
@@ -85,26 +82,6 @@ class TemporalNeck(nn.Module):
         super().__init__()
         self.level_codes = nn.Parameter(torch.randn(LEVELS, channels))
         self.layers = nn.ModuleList(TemporalLayer(channels, heads=heads, hidden=hidden) for _ in range(layers))
-
-
-def clip_features(module: Mask2FormerPixelLevelModule, neck: TemporalNeck, pixels_bt3hw: Tensor) -> ClipFeatures:
-    """Backbone and temporal neck.
-
-    Args:
-        module: of `transformers`.
-        neck: what is added to its pixel decoder.
-        pixels_bt3hw: ``float[B, T, 3, H, W]``; H and W are multiples of 64.
-
-    Raises:
-        InputError: there is no frame, or a side is no multiple of 64.
-    """
-    batch, frames, _, height, width = pixels_bt3hw.shape
-    if not batch or not frames:
-        raise InputError("the clip has no frame: give at least one")
-    if height % 64 or width % 64:
-        raise InputError(f"pictures are {height}×{width}, but sides have to be multiples of 64: use padded_pixels")
-    maps = module.encoder(pixels_bt3hw.flatten(0, 1)).feature_maps
-    return neck_features(module.decoder, neck, maps, frames=frames)
 
 
 def neck_features(

@@ -28,7 +28,7 @@ from maskstream.mask2former.prediction import ClipPrediction
 from maskstream.pretrained import folder_of_kind, load_pretrained
 from maskstream.types import InputError
 
-from .neck import TemporalNeck, clip_features, neck_features
+from .neck import TemporalNeck, neck_features
 from .targets import ObjectEncoder, ObjectQueries, PointTargets, largest_of_each
 
 if TYPE_CHECKING:
@@ -187,8 +187,18 @@ class TarViSNetwork(nn.Module):
 
         Args:
             pixels_bt3hw: ``float[B, T, 3, H, W]``, from `padded_pixels`.
+
+        Raises:
+            InputError: there is no frame, or a side is no multiple of 64.
         """
-        return clip_features(self.core.model.pixel_level_module, self.targets.neck, pixels_bt3hw)
+        batch, frames, _, height, width = pixels_bt3hw.shape
+        if not batch or not frames:
+            raise InputError("the clip has no frame: give at least one")
+        if height % STRIDE or width % STRIDE:
+            raise InputError(
+                f"pictures are {height}×{width}, but sides have to be multiples of {STRIDE}: use padded_pixels"
+            )
+        return self.joined(self.maps(pixels_bt3hw.flatten(0, 1)), frames=frames)
 
     def maps(self, pixels_x3hw: Tensor) -> Maps:
         """What `joined` makes features of.
