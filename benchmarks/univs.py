@@ -70,9 +70,9 @@ TABLES: dict[str, list[Row]] = {
         row("by prompts", "vis", "vps", paper=52.7),
     ],
     "Table 8: who sees whom": [
-        row("a1: prompts see prompts", "pvos", "vos", trained="short", paper=61.8),
-        row("a2: a prompt sees itself", "pvos", "vos", trained="sep-blocked", paper=57.9),
-        row("a3: prompts see everything", "pvos", "vos", trained="sep-l2p", paper=48.5),
+        row("a1: prompts see prompts", "pvos", trained="short", paper=61.8),
+        row("a2: a prompt sees itself", "pvos", trained="sep-blocked", paper=57.9),
+        row("a3: prompts see everything", "pvos", trained="sep-l2p", paper=48.5),
     ],
     "Table 7: stage 3, of two clips that follow each other": [
         row("two stages", *SOME, paper=52.7),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from maskstream.mask2former.postprocess import FrameSizes
+from maskstream.systems.univs.network import Answers
 from maskstream.systems.univs.pointing import Pointed, drawn, pointed_tokens
 from maskstream.systems.univs.prompts import PromptMap, evenly
 from maskstream.types import (
@@ -86,6 +87,29 @@ def test_a_mask_that_was_given_comes_out_as_it_was_given():
     session.prompt([MaskPrompt(2, 1, given, void)])
     results = watch(session, frames)
     assert not results[1].segments and torch.equal(results[2].masks_nhw()[0], given & ~void)
+
+
+@pytest.mark.parametrize(("settings", "ids"), [({}, {1, 2}), ({"contest": "weighted"}, {1}), ({"compat": True}, {1})])
+def test_who_is_surest_of_a_pixel_has_it(monkeypatch, settings, ids):
+    """The mask of the first square goes on over the second, whose own mask is right and surer there, but fuzzy."""
+    frames, made = three(4), system(frames=1, **settings)
+    network = network_of(made)
+    answer = network.decode
+
+    def too_far(maps, prompts=None, **options):
+        (answers,) = answer(maps, prompts, **options)
+        second_thw = maps.mask_features_tchw[:, 0] == 2
+        masks_qthw = answers.masks_qthw.clone()
+        masks_qthw[network.queries][second_thw] = 1.0
+        masks_qthw[network.queries + 1] = torch.where(second_thw, 3.0, -0.5)
+        return [Answers(answers.embeddings_qtc, masks_qthw)]
+
+    session = start(made, Task.VOS)
+    session.prompt([MaskPrompt(0, n, mask_of(frames[0], n)) for n in (1, 2)])
+    monkeypatch.setattr(network, "decode", too_far)
+    results = watch(session, frames)
+    assert {segment.track_id for segment in results[-1].segments} == ids
+    assert colours(results[-1], frames[-1]) == ({1: {1}, 2: {2}} if len(ids) == 2 else {1: {1, 2}})
 
 
 @pytest.mark.parametrize("pause", [2, 6])

@@ -289,7 +289,9 @@ class PromptedSession(TargetSession):
         known_n, sharp_n = self._identities.known_n, quality(masks_nthw)
         similarity_n = self._identities.similarity(found.embeddings_qtc)
         given_n, accepted_n = self._agrees(clip, masks_nthw)
-        weights_n = torch.where(known_n, similarity_n, given_n).clamp(min=0) ** 2 * sharp_n
+        weights_n = torch.ones_like(sharp_n)
+        if self._settings.contest == "weighted" or self._settings.compat:
+            weights_n = torch.where(known_n, similarity_n, given_n).clamp(min=0) ** 2 * sharp_n
         seen_n = torch.where(known_n, similarity_n > self._rules.similarity, accepted_n)
         inside_nthw = torch.where(counts_nt[..., None, None], masks_nthw, -1.0)
         won_nthw, share_n = contested(inside_nthw, weights_n * seen_n)

@@ -75,6 +75,9 @@ class UniVSSettings:
             forget nobody.
         separation: who sees whom; None: as the network was trained.
         average: whether masks of expressions are averaged with those of learnable queries that resemble them.
+        contest: who has a pixel that masks of several targets claim (vos, pvos): the one that is surest of it; or, as
+            published and with ``compat``, weighted by how much each target resembles itself and how sharp its mask is.
+            Then a target that is less sure loses all of itself to one whose mask goes too far.
         sampling: which places of a mask are tokens: evenly spaced ones, or drawn by chance, as published.
         rival: whether what is found may also be like none of the objects; otherwise, as published, what is new takes
             the place of an object that is gone.
@@ -98,6 +101,7 @@ class UniVSSettings:
     most: int = 200
     separation: Separation | None = None
     average: bool = True
+    contest: Literal["probability", "weighted"] = "probability"
     sampling: Literal["even", "random"] = "even"
     rival: bool = True
     compat: bool = False
