@@ -13,7 +13,7 @@ Numbers are percent: mean over seeds ± half of the 95 % interval (Student's t).
 
 Baselines. Of the categories: the same weights frame by frame (T = 1), objects linked by the overlap of their masks with
 those of the frame before. Of masks that are given: optical flow. Of sentences: any object that the same weights find
-and that is what the sentence names.
+and that is what the sentence names (the mean of all such).
 
 Tables go to the terminal and to benchmarks/results/univs.md.
 """
@@ -32,7 +32,7 @@ from maskstream.synthetic.scene import WORLD
 from maskstream.systems.deva import Deva
 from maskstream.systems.univs import UniVS, UniVSSettings, load_univs
 from maskstream.types import Task, TextPrompt, VideoSegmenter
-from tasks import SEED, SIZE, Known, Row, Study, Variant, j_and_f, linked, of_categories, of_prompts, row, segmented
+from tasks import SIZE, Known, Row, Study, Variant, j_and_f, linked, of_categories, of_prompts, row, segmented
 
 CATEGORIES, MASKS = ("vis", "vss", "vps"), ("vos", "pvos")
 TASKS = (*CATEGORIES, *MASKS, "refvos")
@@ -91,31 +91,34 @@ TABLES: dict[str, list[Row]] = {
 def named(text: str) -> set[int]:
     """Categories that the noun of a sentence may mean; its first noun is that of what is meant."""
     nouns = {name: frozenset({name}) for name in WORLD.names}
-    nouns |= {"animal": ANIMALS, "vehicle": VEHICLES, "thing": frozenset(one.name for one in WORLD.categories if one.is_thing)}
+    nouns |= {
+        "animal": ANIMALS,
+        "vehicle": VEHICLES,
+        "thing": frozenset(one.name for one in WORLD.categories if one.is_thing),
+    }
     noun = next(nouns[word] for word in text.split() if word in nouns)
     return {one.id for one in WORLD.categories if one.name in noun}
 
 
 def of_sentences(system: VideoSegmenter, count: Sequence[Known], *, anyone: bool = False) -> dict[str, float]:
-    """J&F of what sentences mean; with ``anyone``, of any object that is found and is what they name."""
-    values, rng = [], np.random.default_rng(SEED)
+    """J&F of what sentences mean; with ``anyone``, the mean of all objects that are found and are what they name."""
+    values = []
     for video in filter(lambda video: video.said, count):
         if anyone:
             results = segmented(system, video, Task.VPS)
             tracks = sorted({(s.track_id, s.category or 0) for result in results for s in result.segments})
-            chosen = [[t for t, category in tracks if category in named(one.text)] for one in video.said]
-            wanted = [int(rng.choice(some)) if some else -1 for some in chosen]
+            meant = [[t for t, category in tracks if category in named(one.text)] for one in video.said]
             places = [{s.track_id: n for n, s in enumerate(result.segments)} for result in results]
         else:
             prompts = [TextPrompt(one.text, "expression", str(n)) for n, one in enumerate(video.said)]
             results = segmented(system, video, Task.REFVOS, prompts)
-            wanted = list(range(len(prompts)))
+            meant = [[n] for n in range(len(prompts))]
             places = [{int(s.prompt_id or 0): n for n, s in enumerate(result.segments)} for result in results]
         for index, (result, place) in enumerate(zip(results, places, strict=True)):
-            masks_nhw, ids_hw = result.masks_nhw().numpy(), video.ids(index)
-            for key, one in zip(wanted, video.said, strict=True):
-                mask_hw = masks_nhw[place[key]] if key in place else np.zeros(SIZE, np.bool_)
-                values.append(j_and_f(mask_hw, ids_hw == one.track_ids[0]))
+            masks_nhw, ids_hw, nothing = result.masks_nhw().numpy(), video.ids(index), np.zeros(SIZE, np.bool_)
+            for keys, one in zip(meant, video.said, strict=True):
+                found = [masks_nhw[place[key]] if key in place else nothing for key in keys] or [nothing]
+                values.append(np.mean([j_and_f(mask_hw, ids_hw == one.track_ids[0]) for mask_hw in found]))
     return {"J&F": float(np.mean(values))}
 
 
