@@ -202,9 +202,9 @@ def tarvis_from_core(network: TarViSNetwork) -> TarViSNetwork:
     """A new TarViS that begins where its core is: what is new between layers of the core changes nothing yet.
 
     Args:
-        network: changed in place. Temporal layers add nothing; masks are embedded
-            as those of instances, but of classes, which are to share pixels out among them; instances have the mean of
-            the codes that queries of the core have.
+        network: changed in place. Temporal layers add nothing; masks are embedded as those of instances, but of
+            classes, which are to share pixels out among them; instances have the mean of the codes that queries of the
+            core have.
     """
     decoder, transformer = network.core.model.pixel_level_module.decoder, network.core.model.transformer_module
     temporal_layers = cast("Sequence[TemporalLayer]", network.targets.neck.layers)
