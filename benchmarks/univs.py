@@ -150,8 +150,8 @@ STUDY = Study(
     tables=TABLES,
     measure=measure,
     results=Path(__file__).parent / "results" / "univs.md",
-    note="Networks of Tables 3a and 8 are trained a quarter as long, the third stage an eighth. Numbers of the paper are "
-    "of other videos: R50, YouTube-VIS 2021 for vis, VIPOSeg for pvos.",
+    note="Networks of Tables 3a and 8 are trained a quarter as long, the third stage an eighth. Numbers of the paper "
+    "are of other videos: R50, YouTube-VIS 2021 for vis, VIPOSeg for pvos.",
 )
 
 if __name__ == "__main__":
