@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,10 +86,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", size_hw=(240, 428))
 
 
-def write_clip(path: Path, *, size_hw: tuple[int, int]) -> Clip:
+def write_clip(path: Path, *, size_hw: tuple[int, int], frames: int = FRAMES) -> Clip:
     truth = []
     with VideoWriter(path, size_hw=size_hw) as writer:
-        for frame, annotation in render_sample(frames=FRAMES, size_hw=size_hw, objects=2):
+        for frame, annotation in render_sample(frames=frames, size_hw=size_hw, objects=2):
             writer.write(frame.image, frame.timestamp)
             truth.append(annotation.segmentation.panoptic_map().numpy())
     return Clip(path, truth)
@@ -113,9 +114,16 @@ def server(browser: Browser, tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def screen(browser: Browser, shared_server: Server, clip: Clip, request: pytest.FixtureRequest) -> Iterator[Screen]:
     """The page with the clip in a project of its own; no script may fail on it."""
-    video = shared_server.videos / f"{request.node.name}.mp4"
+    with opened(browser, shared_server, clip, request.node.name) as screen:
+        yield screen
+
+
+@contextmanager
+def opened(browser: Browser, server: Server, clip: Clip, name: str) -> Iterator[Screen]:
+    """The page with a clip, as a video of this name."""
+    video = server.videos / f"{name}.mp4"
     shutil.copy(clip.path, video)
-    with Screen.on(browser, shared_server.address) as screen:
+    with Screen.on(browser, server.address) as screen:
         screen.request("POST", "/api/open", {"path": str(video)})
         screen.page.reload()
         screen.wait_for_frame(0)

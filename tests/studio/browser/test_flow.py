@@ -11,6 +11,7 @@ from PIL import Image
 
 from maskstream.metrics.jf import region_similarity
 
+from .conftest import opened, write_clip
 from .screen import middle
 
 NUMBERS = (1, 2)
@@ -105,14 +106,17 @@ def test_everything_is_found(screen, clip):
     assert max(region_similarity(masks == one["id"], fish) for one in state["objects"]) > 0.5
 
 
-def test_a_job_shows_how_far_it_is_and_stops(screen, clip):
-    screen.click_on_object(clip.truth[0], 1)
-    screen.press("t")
-    screen.wait_for("() => /\\d+ of \\d+/.test(document.getElementById('job-facts').textContent)")
-    assert screen.button("stop").is_visible()
-    screen.button("stop").click()
-    screen.page.locator("#job").wait_for(state="hidden")
-    screen.wait_for("() => document.getElementById('message').textContent.includes('stopped')")
+def test_a_job_shows_how_far_it_is_and_stops(browser, shared_server, tmp_path):
+    """A long one: it must not be done before the page has shown it."""
+    clip = write_clip(tmp_path / "long.mp4", size_hw=(240, 428), frames=150)
+    with opened(browser, shared_server, clip, "long") as screen:
+        screen.click_on_object(clip.truth[0], 1)
+        screen.press("t")
+        screen.wait_for("() => /\\d+ of \\d+/.test(document.getElementById('job-facts').textContent)")
+        assert screen.button("stop").is_visible()
+        screen.button("stop").click()
+        screen.page.locator("#job").wait_for(state="hidden")
+        screen.wait_for("() => document.getElementById('message').textContent.includes('stopped')")
 
 
 def test_what_is_dropped_on_the_page_is_opened(screen, clip):
