@@ -119,6 +119,26 @@ def test_a_job_shows_how_far_it_is_and_stops(browser, shared_server, tmp_path):
         screen.wait_for("() => document.getElementById('message').textContent.includes('stopped')")
 
 
+def test_that_a_job_was_stopped_is_said_when_the_answer_comes_after_its_end(browser, shared_server, tmp_path):
+    clip = write_clip(tmp_path / "late.mp4", size_hw=(240, 428), frames=150)
+    with opened(browser, shared_server, clip, "late") as screen:
+
+        def late(route):
+            response = route.fetch()
+            screen.wait_for_state(lambda state: state["job"] is None)
+            screen.page.locator("#job").wait_for(state="hidden")
+            route.fulfill(response=response)
+
+        screen.page.route("**/api/stop", late)
+        screen.click_on_object(clip.truth[0], 1)
+        screen.press("t")
+        screen.wait_for("() => !document.getElementById('job').hidden")
+        with screen.page.expect_response("**/api/stop"):
+            screen.button("stop").click()
+        screen.page.wait_for_timeout(200)
+        assert "stopped" in screen.page.locator("#message").inner_text()
+
+
 def test_what_is_dropped_on_the_page_is_opened(screen, clip):
     screen.press("Shift+O")
     with screen.page.expect_file_chooser() as chooser:

@@ -72,5 +72,6 @@ export function mountReview(state) {
 
 /** @param {Sync} sync */
 export async function stop(sync) {
-  if (await sync.ask(stopJob)) say("Stopping; what was found stays.");
+  say("Stopping; what was found stays."); // before it is asked: its end may be known before the answer is here
+  await sync.ask(stopJob);
 }
