@@ -1,13 +1,15 @@
 """Semantic segmentation of video by carrying masks: quality and cost of every way, on videos of the synthetic world.
 
-    python benchmarks/mpvss.py --runs runs/mpvss --flow runs/flow/weights [--seeds 0 1 2] [--steps 2400] [--videos 8]
+    python benchmarks/mpvss.py --runs runs/mpvss --flow runs/flow/weights --refined runs/refined/weights
+                               [--seeds 0 1 2] [--steps 2400] [--videos 8]
     python benchmarks/mpvss.py --runs runs/mpvss --only fused       # one variant, as a first look
     python benchmarks/mpvss.py --speed                              # of networks as large as published, random weights
 
 Every variant of the recipe ``mpvss-tiny`` is trained, each with several seeds, into a folder of its own under
-``--runs``; what is complete there is not trained again, and what was interrupted goes on. Motion encoders begin from
-``--flow``, which ``maskstream train flow-tiny`` wrote. Then every way of carrying masks is measured with a key frame
-every 2, 5 and 10 frames, on the same videos, which none was trained on; what was measured already is kept in
+``--runs``; what is complete there is not trained again, and what was interrupted goes on. They begin with what
+``maskstream train flow-tiny`` learned of true flow: pixel flow from ``--flow``, all others from ``--refined``, which
+was trained with ``model.flow=refined model.init=core-tiny``. Then every way of carrying masks is measured with a key
+frame every 2, 5 and 10 frames, on the same videos, which none was trained on; what was measured already is kept in
 benchmarks/results/mpvss.jsonl and not done again, nor trained for; ``--scores`` names another file. Ways without
 training have no seeds.
 
@@ -209,7 +211,7 @@ def everything(options: argparse.Namespace) -> Found:
         settings = (
             "train.ema=0.99",  # runs are short
             f"model.init={options.core}",
-            f"model.flow_encoder={options.flow or 'null'}",
+            f"model.flow_encoder={(options.flow if name == 'pixel' else options.refined) or 'null'}",
             *TRAINED[name],
         )
         return trained("mpvss-tiny", settings, options.runs, name=name, seed=seed, steps=options.steps)
@@ -235,7 +237,8 @@ def everything(options: argparse.Namespace) -> Found:
                         folder = from_core if way.trained is None else str(weights(way.trained, seed))
                         return measure(folder, way, own, videos)
 
-                    made = None if way.trained is None else (seed, options.steps, options.flow is not None)
+                    begun = options.flow is not None and (way.trained == "pixel" or "refined")
+                    made = None if way.trained is None else (seed, options.steps, begun)
                     key = (way.trained, way.carrying, own, made, options.core, options.videos, level)
                     scores = journal.scores(key, measured)
                     found.setdefault((way, interval, fixed, level), []).append(scores)
@@ -333,9 +336,9 @@ def quality(options: argparse.Namespace) -> None:
         "# MPVSS on the synthetic world",
         "",
         f"`python benchmarks/mpvss.py`: {options.videos} videos of {FRAMES} frames, {SIZE[0]}×{SIZE[1]}, level "
-        f"{options.level}; {options.steps} steps from {Path(options.core).name}, motion encoders from "
-        f"{'training on true flow' if options.flow else 'random weights'}, seeds: {len(options.seeds)}. Percent; GMAC "
-        "and ms a frame, of one thread's processor on whatever machine it was.",
+        f"{options.level}; {options.steps} steps from {Path(options.core).name} and "
+        f"{'true flow' if options.flow else 'random weights'}, seeds: {len(options.seeds)}. "
+        "Percent; GMAC and ms a frame, of one thread's processor on whatever machine it was.",
         "",
         *("## Quality", "", *quality_table(found, options.level), ""),
         *("## Cost", "", *cost_table(found, options.level), ""),
@@ -400,7 +403,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="folder of runs")
     parser.add_argument("--core", default="core-tiny", help="weights that all begin from")
-    parser.add_argument("--flow", help="folder of weights that motion encoders begin from; without, they are random")
+    parser.add_argument("--flow", help="folder of weights that pixel flow begins from; without, they are random")
+    parser.add_argument("--refined", help="the same of what all others begin from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--videos", type=int, default=8)
@@ -417,6 +421,8 @@ def main() -> None:
         sys.exit(not speed(options.turns))
     if options.runs is None:
         parser.error("give a folder of runs, --runs, or --speed")
+    if (options.flow is None) != (options.refined is None):
+        parser.error("give both --flow and --refined, or neither")
     quality(options)
 
 

@@ -100,12 +100,39 @@ def test_a_run_writes_what_a_motion_module_begins_from(core, tmp_path, flow):
     assert all(torch.equal(value, given[name]) for name, value in again.items())
 
 
+def test_masks_begin_to_move_by_flow_of_maps_that_queries_refined(core, tmp_path):
+    """Everything but query flow is there, and that is nothing at first: the method begins where pixel flow is."""
+    made = recipe("model.flow=refined", f"model.init={core}", "train.steps=2", "train.warmup=0", "validate.every=2")
+    assert run_recipe(made, tmp_path / "run", cpu=True).done == 2
+    folder = tmp_path / "run" / "weights"
+    refined = read_motion(folder)
+    assert refined is not None and (refined.config.flow, refined.config.query) == ("refined", "learned")
+    mpvss = load_recipe("mpvss-tiny", (f"model.init={core}", f"model.flow_encoder={folder}"))
+    fused = build_mpvss_learner(mpvss).network.motion
+    assert fused is not None and fused.config.flow == "fused"
+    frame, key = (torch.rand(1, 3, 64, 96) * 255 for _ in range(2))
+    queries = refined.decoder.query_feat.weight[None]
+    with torch.no_grad():
+        found, wanted = fused(frame, key, queries), refined(frame, key, queries)
+    assert wanted.abs().max() > 1e-4
+    torch.testing.assert_close(found, wanted.expand_as(found))
+    pixel = build_mpvss_learner(
+        load_recipe("mpvss-tiny", (f"model.init={core}", f"model.flow_encoder={folder}", "model.flow=pixel"))
+    ).network.motion
+    assert pixel is not None
+    assert all(torch.equal(a, b) for a, b in zip(pixel.encoder.parameters(), refined.encoder.parameters(), strict=True))
+    again = build_flow_learner(recipe("model.flow=refined", f"model.init={folder}")).motion.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in refined.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
         (("data.sources=[{name: vspw}]",), "no source 'vspw' of true flow"),
         (("task.frames=3",), "between 2 frames"),
         (("model.init=FOLDER",), r"has no mpvss\.json"),
+        (("model.flow=refined",), "made for a Mask2Former"),
+        (("model.flow=query",), "by pixel or refined flow"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(tmp_path, settings, match):

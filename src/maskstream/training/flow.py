@@ -80,7 +80,7 @@ def stacked_pairs(batches: Sequence[FlowBatch]) -> FlowBatch:
 
 
 class FlowLearner(nn.Module):
-    """A motion module of pixel flow alone, which is FlowNetS, with its loss.
+    """A motion module of pixel flow alone, which is FlowNetS, or one whose maps queries refined, with its loss.
 
     Args:
         motion: to be trained.
@@ -89,7 +89,7 @@ class FlowLearner(nn.Module):
 
     def __init__(self, motion: Motion, validation: Sequence[FlowBatch] = ()) -> None:
         super().__init__()
-        assert motion.config.flow == "pixel"
+        assert motion.decoder.shared and (motion.config.query != "key" or not motion.decoder.looks)
         self.motion = motion
         self.validation = validation
 
@@ -146,7 +146,7 @@ class FlowLearner(nn.Module):
     def _flows(self, batch: FlowBatch) -> list[Tensor]:
         """The coarsest first."""
         frame_b3hw, key_b3hw = (batch.frames_b23hw[:, n].float() for n in (0, 1))
-        return self.motion.decoder.expanded(self.motion.encoder(frame_b3hw, key_b3hw))
+        return self.motion.decoder.pixel_flows(self.motion.encoder(frame_b3hw, key_b3hw))
 
 
 def mean_error(found_b2hw: Tensor, true_b2hw: Tensor, seen_bhw: Tensor) -> Tensor:

@@ -386,16 +386,31 @@ def build_mpvss_learner(recipe: Recipe) -> MpvssLearner:
 
 
 def build_flow_learner(recipe: Recipe) -> FlowLearner:
-    """FlowNetS of a recipe, for the motion encoder of MPVSS, with its loss and its validation.
+    """FlowNetS of a recipe, for the motion module of MPVSS, with its loss and its validation.
 
     Raises:
-        InputError: weights cannot be read, or sources are no scenes.
+        InputError: weights cannot be read, sources are no scenes, or the kind of flow needs what is not there.
     """
     torch.manual_seed(mixed(recipe.train.seed, 0))
-    sizes = _TINY_MOTION if recipe.model.size == "tiny" else {"decoder_widths": _FLOWNET_WIDTHS}
-    motion = Motion(FlowConfig(**sizes, flow="pixel"))
-    if recipe.model.init is not None:
-        take_flow(Path(recipe.model.init), motion)
+    model = recipe.model
+    sizes = _TINY_MOTION if model.size == "tiny" else {"decoder_widths": _FLOWNET_WIDTHS}
+    if model.flow == "refined":
+        if model.init is None:
+            raise InputError("maps that queries refine are made for a Mask2Former: name it with --from")
+        own = {**sizes, "flow": "refined", "query": "learned"}
+        motion = read_motion(Path(_begun_from(model.init))) or Motion(
+            motion_config(load_core(_begun_from(model.init)), **own)
+        )
+        if motion.config.flow != "refined":
+            raise InputError(f"{model.init} has {motion.config.flow} flow: leave out model.flow")
+        if model.flow_encoder is not None:
+            take_flow(Path(model.flow_encoder), motion)
+    elif model.flow in (None, "pixel"):
+        motion = Motion(FlowConfig(**sizes, flow="pixel"))
+        if model.init is not None:
+            take_flow(Path(model.init), motion)
+    else:
+        raise InputError(f"true flow is learned by pixel or refined flow, not by model.flow={model.flow}")
     return FlowLearner(motion, examples(flow_pairs(recipe), stacked_pairs, recipe.validate))
 
 

@@ -87,8 +87,8 @@ def read_flownet(file: Path, motion: Motion) -> None:
 
 
 def take_flow(path: Path, motion: Motion) -> None:
-    """Put what has learned flow into a motion module, which is then to be trained: its encoder, and where there is
-    nothing but pixel flow, what expands it, too.
+    """Put what has learned flow into a motion module, which is then to be trained: its encoder, and where maps are used
+    alike, by pixel flow alone or refined by queries, all else that both have.
 
     Args:
         path: a folder that training of flow wrote; or a file for `read_flownet`, of which the encoder alone is taken,
@@ -104,13 +104,14 @@ def take_flow(path: Path, motion: Motion) -> None:
     found = read_motion(path)
     if found is None:
         raise InputError(f"{path} has no {PART}.json: give a folder that training of flow wrote (flow-tiny), or a file")
-    whole = motion.config.flow == found.config.flow == "pixel"
-    taken, given = (motion, found) if whole else (motion.encoder, found.encoder)
+    own = motion.state_dict()
+    alike = motion.decoder.looks == found.decoder.looks
+    taken = {n: t for n, t in found.state_dict().items() if n in own and (alike or n.startswith("encoder."))}
     try:
-        check_fits(given.state_dict(), {n: t.shape for n, t in taken.state_dict().items()}, what="the motion module")
+        check_fits(taken, {name: own[name].shape for name in taken}, what="the motion module")
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    taken.load_state_dict(given.state_dict())
+    motion.load_state_dict(taken, strict=False)
 
 
 def _config(core: Mask2FormerForUniversalSegmentation, rest: Mapping[str, Tensor]) -> MotionConfig:

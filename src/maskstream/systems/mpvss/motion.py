@@ -182,13 +182,13 @@ class MotionDecoder(nn.Module):
         super().__init__()
         self.config = config
         dim, levels, widths = config.dim, config.levels, config.widths
-        blocks = config.stages * levels if self._looks else 0
+        blocks = config.stages * levels if self.looks else 0
         refined = widths[: -levels - 1 : -1]  # of the levels, the coarsest first
-        if self._looks:
+        if self.looks:
             self.input_proj = nn.ModuleList(nn.Conv2d(width, dim, 1) for width in refined)
             self.level_embed = nn.Embedding(levels, dim)
             self.query_embed = nn.Embedding(config.queries, dim)
-        if config.query != "key" and self._looks:
+        if config.query != "key" and self.looks:
             start = nn.Embedding(config.queries, dim)
             start.requires_grad_(config.query == "learned")
             self.query_feat = start
@@ -229,15 +229,13 @@ class MotionDecoder(nn.Module):
         return self.config.flow in ("pixel", "refined")
 
     @property
-    def _looks(self) -> bool:
+    def looks(self) -> bool:
         """Whether queries and maps look at each other."""
         return self.config.flow != "pixel"
 
     def _add_expanding_part(self) -> None:
         config = self.config
-        own = [
-            config.dim if self._looks and n < config.levels else width for n, width in enumerate(config.widths[::-1])
-        ]
+        own = [config.dim if self.looks and n < config.levels else width for n, width in enumerate(config.widths[::-1])]
         before = own[0]
         self.predict_flow6 = _Conv(before, 2, 3, bias=False, active=False)
         for number, width, skip in zip((5, 4, 3, 2), config.decoder_widths, own[1:5], strict=True):
@@ -259,8 +257,8 @@ class MotionDecoder(nn.Module):
             is pixel flow alone, ``[B, 1, …]``.
         """
         config = self.config
-        queries_bqc, pyramid = self._refined(maps, queries_bqc) if self._looks else (queries_bqc, list(maps))
-        pixel_b2hw = None if config.flow == "query" else self.expanded(pyramid)[-1]
+        queries_bqc, pyramid = self._refined(maps, queries_bqc) if self.looks else (queries_bqc, list(maps))
+        pixel_b2hw = None if config.flow == "query" else self._expanded(pyramid)[-1]
         if self.shared:
             assert pixel_b2hw is not None
             return pixel_b2hw[:, None]
@@ -272,11 +270,24 @@ class MotionDecoder(nn.Module):
         fused: Tensor = self.fuse_layer(both.flatten(0, 1))
         return fused.view_as(query_bq2hw)
 
-    def _refined(self, maps: Sequence[Tensor], queries_bqc: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def pixel_flows(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Pixel flow at every size; of a module without the queries of a key frame.
+
+        Args:
+            maps: of `MotionEncoder`.
+
+        Returns:
+            Five of ``float[B, 2, h, w]``, at strides 128, 64, 32, 16 and 8; the last is the answer, and those before
+            are what it is made from, in the same pixels.
+        """
+        return self._expanded(self._refined(maps)[1] if self.looks else maps)
+
+    def _refined(self, maps: Sequence[Tensor], queries_bqc: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Queries and the pyramid after the blocks. Codes are added to contents, each time (§3.3)."""
         config = self.config
         if config.query != "key":
-            queries_bqc = self.query_feat.weight[None].expand(len(queries_bqc), -1, -1)
+            queries_bqc = self.query_feat.weight[None].expand(len(maps[0]), -1, -1)
+        assert queries_bqc is not None
         sizes = [(one.shape[2], one.shape[3]) for one in maps[: -config.levels - 1 : -1]]
         states, codes = [], []
         for level, (project, size_hw) in enumerate(zip(self.input_proj, sizes, strict=True)):
@@ -297,16 +308,8 @@ class MotionDecoder(nn.Module):
             pyramid[-1 - level] = state.transpose(1, 2).unflatten(2, size_hw)
         return queries_bqc, pyramid
 
-    def expanded(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """Pixel flow: the expanding part of FlowNetS (§3.4).
-
-        Args:
-            pyramid: of the encoder, the last maps perhaps refined.
-
-        Returns:
-            Five of ``float[B, 2, h, w]``, at strides 128, 64, 32, 16 and 8; the last is the answer, and those before
-            are what it is made from, in the same pixels.
-        """
+    def _expanded(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """Pixel flow, as `pixel_flows` gives it, by the expanding part of FlowNetS (§3.4)."""
         features = pyramid[-1]
         flows: list[Tensor] = [self.predict_flow6(features)]
         for number, skip in zip((5, 4, 3, 2), pyramid[-2::-1], strict=True):
