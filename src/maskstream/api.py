@@ -44,7 +44,7 @@ OF_ONE_SIZE = ("sam2", "sam3", "videomt")
 def load(
     model: str = "deva",
     *,
-    segmenter: str = "motion",
+    segmenter: str = "motion-small",
     propagator: str = "flow",
     prompter: str = "click-small",
     exact: bool = False,
@@ -79,8 +79,9 @@ def load(
     Args:
         model: "deva", "mpvss", "tarvis", "tubelink" or "univs"; or one of others: "sam2" (also EdgeTAM and the tracker
             of SAM 3), "sam3" (what words name) or "videomt".
-        segmenter: what finds objects by itself: "motion" (independently moving objects; no weights), the folder of a
-            trained motion network, or a model of `transformers`; see `segmenters.loading.load_segmenter`.
+        segmenter: what finds objects by itself: "motion-small" (independently moving objects; in the package), "motion"
+            (the same without weights), the folder of a trained motion network, or a model of `transformers`; see
+            `segmenters.loading.load_segmenter`.
         propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
             network: the authors' file, ``DEVA-propagation.pth``, XMem's, ``XMem.pth``, or a folder of ours; or "flow+"
             and a network, which then advises optical flow: outlines are flow's.
@@ -373,7 +374,10 @@ def _settings_for(detector: ImageSegmenter[Any]) -> DevaSettings:
         # Motion finds parts as readily as wholes, so an arm that swings is not another object. It draws outlines better
         # than flow carries them, so what it finds replaces what was carried. And it finds what moves all the time, so
         # what is not found again has stopped or leaked, and is better begun anew; what moves a little is still there.
-        return DevaSettings(max_missed=2, part_threshold=0.7, fused="detection", sure_score=_SURE_MOTION)
+        # On the first frames nothing has moved yet.
+        return DevaSettings(
+            max_missed=2, part_threshold=0.7, fused="detection", sure_score=_SURE_MOTION, look_ahead=True
+        )
     if isinstance(detector, SamSegmenter):  # specification §10.2: it looks only where nothing is tracked
         return DevaSettings(incremental=True, max_objects=200)
     if isinstance(detector, TextSegmenter):  # §10.1

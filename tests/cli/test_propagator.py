@@ -31,7 +31,7 @@ def test_masks_are_followed_and_the_weights_noted(call, clip, tmp_path, task):
     of_propagator = {name: digest for name, digest in weights.items() if name.startswith("propagator/")}
     assert of_propagator == {f"propagator/{name}": sha256((folder / name).read_bytes()).hexdigest() for name in names}
     others = {name.split("/")[0] for name in weights.keys() - of_propagator.keys()}
-    assert others == {"prompter"}  # which is in the package; what finds objects has none
+    assert others == {"prompter", "segmenter"}  # which are in the package
 
 
 def test_a_network_that_advises_optical_flow_is_noted_too(call, clip, tmp_path):

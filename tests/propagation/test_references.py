@@ -58,7 +58,7 @@ def test_the_reference_that_looks_like_the_present_decides():
     present, alike = labelled(100, LEFT)
     _, unlike = labelled(160, ~LEFT)
     references = [alike, unlike]
-    found = vote(references, [1.0, 1.0], present, regions(references))
+    found = vote([], references, present, regions(references))
     assert (found.argmax(axis=0) == LEFT.numpy()).all()
 
 
@@ -67,14 +67,14 @@ def test_a_reference_has_no_vote_on_objects_it_does_not_know():
     _, second = labelled(100, LEFT, ~LEFT)
     references = [first.with_objects(1), second]
     assert references[0].known == (True, False)
-    found = vote(references, [1.0, 1.0], present, regions(references))
+    found = vote([], references, present, regions(references))
     assert found[2][~LEFT.numpy()].min() > 0.9
 
 
 def test_advice_decides_where_the_picture_resembles_no_reference():
     present, unlike = labelled(100, ~LEFT)[0], labelled(180, ~LEFT)[1]
     advice = LEFT.numpy()[None].astype(np.float32)
-    found = vote([unlike], [1.0], present, regions([unlike], advice), advice)
+    found = vote([], [unlike], present, regions([unlike], advice), advice)
     inside = np.s_[:, : 32 - ADVICE_MARGIN]
     assert (found[1][inside] > 0.5).all()
     assert (found[1][:, 32 + ADVICE_MARGIN :] < 0.5).all()
@@ -82,12 +82,25 @@ def test_advice_decides_where_the_picture_resembles_no_reference():
 
 def test_advice_is_not_heard_where_it_is_unsure_or_near_its_outline():
     present, alike = labelled(100, LEFT)
-    alone = vote([alike], [1.0], present, regions([alike]))
+    alone = vote([alike], [], present, regions([alike]))
     unsure = np.full((1, 64, 64), 0.5, np.float32)
-    np.testing.assert_allclose(vote([alike], [1.0], present, regions([alike]), unsure), alone, atol=1e-6)
+    np.testing.assert_allclose(vote([alike], [], present, regions([alike]), unsure), alone, atol=1e-6)
     stripes = (np.arange(64) // ADVICE_MARGIN % 2)[None, None].repeat(64, 1).astype(np.float32)
     stripes[stripes == 0] = 0.5  # nowhere sure of all that is around
-    np.testing.assert_allclose(vote([alike], [1.0], present, regions([alike]), stripes), alone, atol=1e-6)
+    np.testing.assert_allclose(vote([alike], [], present, regions([alike]), stripes), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(("change", "is_heard"), [(0, False), (3, False), (5, True)])
+def test_an_object_that_looks_as_it_did_when_it_was_given_is_found_without_advice(change, is_heard):
+    """It resembles that by e to the power of minus its mean change in four levels."""
+    _, reference = labelled(100, LEFT)
+    present = labelled(100 + change, LEFT)[0]
+    advice = np.ones((1, 64, 64), np.float32)
+    where = regions([reference], advice)
+    alone, advised = (vote([], [reference], present, where, one) for one in (None, advice))
+    assert (advised[1] > alone[1] + 0.1).any() == is_heard
+    found_again = vote([reference], [], present, where, advice)  # as it was found is not as it was given
+    assert (found_again[1] > vote([reference], [], present, where)[1] + 0.1).any()
 
 
 def test_an_object_is_looked_for_where_the_advice_sees_it():

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from maskstream.segmenters import MotionSegmenter
+from maskstream.segmenters.camera_motion import FloatArray, fit_camera_flow
 from maskstream.types import Frame, InputError, PointPrompt, Proposals
 
 HEIGHT, WIDTH, LENGTH = 180, 320, 13
@@ -112,6 +113,18 @@ def best_iou(proposals: Proposals, mask: Mask) -> float:
 def test_camera_motion_alone_proposes_nothing(camera):
     frames, _ = render(CAMERAS[camera])
     assert len(propose(frames)) == 0
+
+
+def test_the_camera_is_what_moves_at_the_rim_however_much_is_in_the_middle():
+    flow: FloatArray = np.full((240, 320, 2), (5.0, 0.0), np.float32)
+    flow[40:200, 50:270] = 1.0, 0.0
+    everywhere = np.ones((240, 320), bool)
+    assert (flow[..., 0] == 1).mean() > 0.45
+    for candidates, motion in ((everywhere, (5.0, 0.0)), (flow[..., 0] == 1, (1.0, 0.0))):
+        found = fit_camera_flow(flow, candidates)
+        assert found is not None
+        assert np.abs(found - motion).max() < 0.1
+    assert fit_camera_flow(flow, np.zeros((240, 320), bool)) is None
 
 
 def test_noise_on_a_bare_wall_proposes_nothing():

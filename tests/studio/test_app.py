@@ -162,7 +162,7 @@ def test_without_a_video_the_state_says_so_and_what_can_be_done(page: TestClient
         "find": True,
         "prompter": "click-small",
         "propagator": "flow",
-        "segmenter": "motion",
+        "segmenter": "motion-small",
     }
     formats = {one["name"]: one for one in state["formats"]}
     assert formats["davis"] == {"name": "davis", "title": "DAVIS-2017", "writes": True, "reads": True}

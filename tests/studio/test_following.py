@@ -641,14 +641,19 @@ def test_an_empty_text_is_refused(tmp_path):
 
 
 def test_the_model_of_the_package_finds_what_moves(tmp_path):
-    """End to end, with the propagator and the segmenter that need no weights."""
+    """End to end, with the propagator and the segmenter that need no weights; pictures are too small for others."""
     from maskstream.api import load
 
     project, truth = sample_project(tmp_path, 10)
     jobs = Jobs()
     events: list[Event] = []
     jobs.listen(events.append)
-    following = Following(project, jobs, propagator=lambda: FlowPropagator(size=48), segmenter=lambda: load(size=48))
+    following = Following(
+        project,
+        jobs,
+        propagator=lambda: FlowPropagator(size=48),
+        segmenter=lambda: load(segmenter="motion", size=48),
+    )
     began = time.monotonic()
     assert following.find(0, 9).wait(120)
     assert events[-1]["outcome"] == "done", events[-1]

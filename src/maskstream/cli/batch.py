@@ -128,7 +128,7 @@ def batch(
         float | None, typer.Option(min=0.01, help="Frame rate of folders of images.", rich_help_panel=_VIDEO)
     ] = None,
     model: Model = "deva",
-    segmenter: Segmenter = "motion",
+    segmenter: Segmenter = "motion-small",
     propagator: Propagator = "flow",
     prompter: Prompter = "click-small",
     exact: Exact = False,

@@ -66,7 +66,7 @@ def predict(
         str | None, typer.Option(help="Settings of another benchmark.  [default: its own]", show_default=False)
     ] = None,
     model: Model = "deva",
-    segmenter: Segmenter = "motion",
+    segmenter: Segmenter = "motion-small",
     propagator: Propagator = "flow",
     prompter: Prompter = "click-small",
     exact: Exact = False,

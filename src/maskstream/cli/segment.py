@@ -116,7 +116,7 @@ def segment(
         typer.Option(metavar="WxH@FPS", help="Standard input is raw RGB frames.", rich_help_panel=_VIDEO),
     ] = None,
     model: Model = "deva",
-    segmenter: Segmenter = "motion",
+    segmenter: Segmenter = "motion-small",
     propagator: Propagator = "flow",
     prompter: Prompter = "click-small",
     exact: Exact = False,

@@ -58,7 +58,7 @@ def studio(
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.", rich_help_panel=_WHO)
     ] = True,
-    segmenter: Segmenter = "motion",
+    segmenter: Segmenter = "motion-small",
     propagator: Propagator = "flow",
     prompter: Prompter = "click-small",
     debug: Debug = False,

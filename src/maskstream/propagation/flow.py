@@ -42,9 +42,6 @@ RECENT_EVERY = 8
 STRANGER = 0.3
 """A region whose histogram of colours intersects its object's by less is not the object."""
 
-OWN_WEIGHT = 0.4
-"""Weight of the propagator's own results beside that of prompted frames."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FlowState:
@@ -233,11 +230,9 @@ def _look(
     advice: Tensor | None,
 ) -> Tensor:
     """``float32[1 + N, h, w]`` on the present frame, by flow, colour and advice."""
-    references = [*own, *prompted]
-    weights = [OWN_WEIGHT] * len(own) + [1.0] * len(prompted)
     advice_nhw = None if advice is None else np.asarray(advice[1:].float().cpu().numpy())
-    found = regions(references, advice_nhw)
-    votes = vote(references, weights, features, found, advice_nhw)
+    found = regions([*own, *prompted], advice_nhw)
+    votes = vote(own, prompted, features, found, advice_nhw)
     probabilities = np.zeros_like(votes)
     probabilities[0] = 1
     union = enclosing(found)

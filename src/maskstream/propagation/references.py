@@ -44,8 +44,14 @@ DOUBT = 0.1
 DOUBT_REACH = 32
 """How far from an object's pixels is near, in pixels."""
 
+OWN_WEIGHT = 0.4
+"""Weight of masks that were found beside that of masks that were given."""
+
 ADVICE_WEIGHT = 1.0
 """Weight of what another propagator finds, where it is sure, beside that of references that fit the picture."""
+
+FAMILIAR = 0.4
+"""An object that resembles a frame on which it was given more than this, as a mean, is found without advice."""
 
 ADVICE_MARGIN = 3
 """Another propagator may find an outline so many pixels beside where it is; there it is not heard."""
@@ -221,8 +227,8 @@ def regions(references: Sequence[Reference], advice_nhw: FloatArray | None = Non
 
 
 def vote(
-    references: Sequence[Reference],
-    weights: Sequence[float],
+    own: Sequence[Reference],
+    given: Sequence[Reference],
     features: FlowFeatures,
     regions_n: Sequence[Region | None],
     advice_nhw: FloatArray | None = None,
@@ -231,11 +237,12 @@ def vote(
 
     An object's probability is the mean over the references that know it, weighted by how much the picture each
     predicts resembles the present one around the pixel. Near the object, where none does, it is one half. Another
-    propagator has a vote where it is sure of all that is around a pixel.
+    propagator has a vote where it is sure of all that is around a pixel, unless the object looks as it did when it was
+    given.
 
     Args:
-        references: seen from the present frame.
-        weights: of each reference.
+        own: references with masks that were found, seen from the present frame.
+        given: those with masks that somebody gave.
         features: of the present frame.
         regions_n: where to look for each object, as `regions` finds.
         advice_nhw: ``float32[N, h, w]``, where another propagator finds the objects.
@@ -245,22 +252,27 @@ def vote(
     """
     objects_nhw = np.zeros((len(regions_n), *features.size_hw), dtype=np.float32)
     mass_nhw = np.full_like(objects_nhw, 1e-6)
+    familiar_nhw = np.zeros_like(objects_nhw) if advice_nhw is not None else None
     union = enclosing(regions_n)
-    for reference, weight in zip(references, weights, strict=True):
+    for reference, is_given in [*((one, False) for one in own), *((one, True) for one in given)]:
         sampling = reference.sampling_hwc.numpy()
         confidence = np.zeros(features.size_hw, dtype=np.float32)
-        confidence[union] = weight * resemblance(reference, features, union)
+        confidence[union] = (1.0 if is_given else OWN_WEIGHT) * resemblance(reference, features, union)
         for n, region in enumerate(regions_n):
             if region is not None and reference.known[n]:
                 there = warp(reference.masks_nhw[n].numpy(), np.ascontiguousarray(sampling[region]))
                 objects_nhw[n][region] += confidence[region] * there
                 mass_nhw[n][region] += confidence[region]
+                if is_given and familiar_nhw is not None:
+                    familiar_nhw[n][region] = np.maximum(familiar_nhw[n][region], confidence[region])
     for n, region in enumerate(regions_n):
         if region is not None:
             agreed, mass = objects_nhw[n][region] / 255, mass_nhw[n][region]
-            if advice_nhw is not None:
-                weight_hw = ADVICE_WEIGHT * _surely(advice_nhw[n][region])
-                agreed, mass = agreed + weight_hw * advice_nhw[n][region], mass + weight_hw
+            if advice_nhw is not None and familiar_nhw is not None:
+                found = agreed > 0.5 * mass
+                if not found.any() or familiar_nhw[n][region][found].mean() < FAMILIAR:
+                    weight_hw = ADVICE_WEIGHT * _surely(advice_nhw[n][region])
+                    agreed, mass = agreed + weight_hw * advice_nhw[n][region], mass + weight_hw
             objects_nhw[n][region] = (agreed + DOUBT * 0.5 * _grown(agreed > 0.5 * mass, DOUBT_REACH)) / (mass + DOUBT)
     return with_background(objects_nhw)
 

@@ -28,6 +28,8 @@ CAMERA_NOISE = 4.0  # grey levels of 255 by which two pictures of one still thin
 SAMPLE_STRIDE = 6  # the camera model is fitted to every sixth pixel of every sixth row
 MIN_CONSISTENT = 0.35  # below this share of consistent flow two frames are not of one scene
 MIN_EXPLAINED = 0.3  # below this share of samples explained the model is not the camera's
+RIM = 0.15  # of the sides: so near to the edge of the picture there is background rather than an object
+LEAST_RIM_SAMPLES = 100  # fewer do not tell the camera's motion
 _SAMPLES = np.s_[SAMPLE_STRIDE // 2 :: SAMPLE_STRIDE, SAMPLE_STRIDE // 2 :: SAMPLE_STRIDE]
 
 
@@ -70,9 +72,16 @@ def is_consistent(forward: FloatArray, backward: FloatArray) -> BoolArray:
 
 
 def fit_camera_flow(flow: FloatArray, candidates: BoolArray) -> FloatArray | None:
-    """Flow of the homography that most candidate pixels agree on, or None when there are too few of them."""
+    """Flow of the homography that most candidate pixels agree on, or None when there are too few of them.
+
+    Those at the rim of the picture are asked alone if they are enough: a plane through all of it often also goes
+    through what moves in the middle.
+    """
     x, y = _pixel_grid(flow.shape[:2])
     chosen = candidates[_SAMPLES]
+    at_rim = chosen & _rim(flow.shape[:2])[_SAMPLES]
+    if np.count_nonzero(at_rim) > LEAST_RIM_SAMPLES:
+        chosen = at_rim
     points = np.stack([x[_SAMPLES][chosen], y[_SAMPLES][chosen]], axis=1)
     if len(points) < 32:
         return None
@@ -188,6 +197,14 @@ def _inside(flow: FloatArray) -> BoolArray:
     x, y = _pixel_grid(flow.shape[:2])
     x, y = x + flow[..., 0], y + flow[..., 1]
     return np.asarray((x >= 0) & (y >= 0) & (x <= flow.shape[1] - 1) & (y <= flow.shape[0] - 1))
+
+
+def _rim(size_hw: tuple[int, ...]) -> BoolArray:
+    """``bool[h, w]``, near the edge of the picture."""
+    rim = np.ones(size_hw, dtype=np.bool_)
+    (top, left), (height, width) = (int(RIM * side) for side in size_hw), size_hw
+    rim[top : height - top, left : width - left] = False
+    return rim
 
 
 def _pixel_grid(size_hw: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:

@@ -32,7 +32,7 @@ class ModelNames:
         prompter: turns clicks into masks.
     """
 
-    segmenter: str = "motion"
+    segmenter: str = "motion-small"
     propagator: str = "flow"
     prompter: str = "click-small"
 

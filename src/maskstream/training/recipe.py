@@ -56,10 +56,11 @@ class ModelRecipe:
         image_backbone: file of ImageNet weights to start the pixel encoder from, of a ResNet-50 as torchvision names
             them; for the query core a folder or a name of the hub, of the same kind of backbone, and only without init.
         mask_backbone: the same for the mask encoder, of a ResNet-18.
-        flow_encoder: to start the motion encoder from: file of a trained FlowNetS, or folder of weights of "flow".
+        flow_encoder: to start the motion encoder from: file of a trained FlowNetS, or folder of weights of "flow",
+            of which more is taken where it fits.
         flow: of "mpvss", what moves masks: query flow "fused" with pixel flow (the method), "query" flow by itself,
             "pixel" flow as FlowNet finds it, or pixel flow that queries "refined"; None: that of the weights it starts
-            from, else the method's.
+            from, else the method's. Of "flow" one of the last two; None: "pixel".
         flow_query: where queries of the flow come from: the "key" frame (the method), "learned", or "random" and never
             trained; None: the same.
         text: folder or name of the hub of a CLIP text tower, for "univs"; it stays as it is. None: that of the weights,

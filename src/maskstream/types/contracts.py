@@ -131,7 +131,8 @@ class ImageSegmenter(Protocol[FeaturesT]):
             features: of the image, from `encode`.
             prompts: none: propose objects. Some: one proposal per object id, in order of first mention; prompts of
                 one object act together, and a `MaskPrompt` among them is what the others refine.
-            context: features of the frames just before, oldest first, at most ``self.context`` of them.
+            context: features of the frames just before, oldest first, at most ``self.context`` of them; at the
+                beginning of a video perhaps of those just after, the nearest last.
             categories: look for these.
             exclude: ``bool[H, W]``, regions that need no proposal.
         """

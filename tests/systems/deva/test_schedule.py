@@ -83,6 +83,28 @@ def test_the_first_frames_of_every_clip_are_segmented_and_held_back():
     assert leaving == [[k + index for index in of_step] for k in (0, 5, 10, 15, 20) for of_step in clip][:23]
 
 
+def test_the_first_frames_wait_for_those_they_are_compared_with():
+    detector = ScriptedDetector({i: found(LEFT) for i in range(12)}, context=4)
+    session = semi_online(detector, look_ahead=True)
+    assert session.latency == 6
+    leaving = [[result.frame_index for result in session.step(frame(index))] for index in range(12)]
+    assert leaving == [[]] * 6 + [[0, 1, 2, 3, 4], [5, 6, 7], [8], [9], [], []]
+    assert [result.frame_index for result in session.finish()] == [10, 11]
+    assert detector.asked[:3] == [(0, [4, 3, 2, 1]), (1, [5, 4, 3, 2]), (2, [6, 5, 4, 3])]
+    assert detector.asked[3:] == [(n, [n - 4, n - 3, n - 2, n - 1]) for n in (5, 6, 7, 10, 11)]
+
+
+@pytest.mark.parametrize("length", range(1, 7))
+def test_a_video_too_short_to_wait_for_is_compared_with_what_there_is(length):
+    detector = ScriptedDetector({i: found(LEFT) for i in range(length)}, context=4)
+    session = semi_online(detector, look_ahead=True)
+    assert [session.step(frame(index)) for index in range(length)] == [[]] * length
+    assert [result.frame_index for result in session.finish()] == list(range(length))
+    for n, context in detector.asked:
+        past, ahead = [*range(max(n - 4, 0), n)], [*range(min(n + 4, length - 1), n, -1)]
+        assert context == (ahead if len(ahead) > len(past) else past)
+
+
 @st.composite
 def _schedules(draw):
     every = draw(st.integers(1, 6))
@@ -92,19 +114,19 @@ def _schedules(draw):
     forced = draw(st.sets(st.integers(0, 24), max_size=6))
     seen = draw(st.sets(st.integers(0, 24)))
     schedule = draw(st.sampled_from(["online", "semi-online"]))
-    return schedule, every, voting, length, stride, forced, seen
+    return schedule, every, voting, length, stride, forced, seen, draw(st.integers(0, 4)), draw(st.booleans())
 
 
 @settings(max_examples=120, deadline=None)
 @given(_schedules())
 def test_every_frame_leaves_once_in_order_and_never_too_late(case):
-    schedule, every, voting, length, stride, forced, seen = case
-    detector = ScriptedDetector({index * stride: found(LEFT) for index in seen})
+    schedule, every, voting, length, stride, forced, seen, context, look_ahead = case
+    detector = ScriptedDetector({index * stride: found(LEFT) for index in seen}, context)
     session = DevaSession(
         StillPropagator(),
         size_hw=SIZE,
         detector=detector,
-        settings=DevaSettings(schedule=schedule, detection_every=every, voting_frames=voting),
+        settings=DevaSettings(schedule=schedule, detection_every=every, voting_frames=voting, look_ahead=look_ahead),
     )
     left: list[int] = []
     for index in range(length):
@@ -364,7 +386,7 @@ def test_an_object_that_is_dropped_while_its_removal_waits_is_simply_gone():
 LENGTH = 23
 
 
-def _story(*, incremental: bool = False) -> DevaSession:
+def _story(*, incremental: bool = False, look_ahead: bool = False) -> DevaSession:
     script = {
         **{i: found(LEFT, TOP, categories=(3, 7), scores=(0.5, None)) for i in range(3)},
         **{i: found(LEFT, RIGHT, categories=(5, 7), is_thing=(None, False)) for i in range(5, 8)},
@@ -374,7 +396,9 @@ def _story(*, incremental: bool = False) -> DevaSession:
         22: found(region(4, 2, 6, 4)),  # so here, at the end
     }
     detector = ScriptedDetector(script, context=2)
-    return semi_online(detector, prompter=BoxFiller(), max_missed=1, soft=True, incremental=incremental)
+    return semi_online(
+        detector, prompter=BoxFiller(), max_missed=1, soft=True, incremental=incremental, look_ahead=look_ahead
+    )
 
 
 def _intervene(session: DevaSession, index: int) -> None:
@@ -399,8 +423,8 @@ def _story_from(session: DevaSession, first: int, last: int) -> list[FrameSegmen
 
 
 @functools.cache
-def _whole_story(*, incremental: bool) -> tuple[list[tuple[object, ...]], list[Track]]:
-    session = _story(incremental=incremental)
+def _whole_story(*, incremental: bool, look_ahead: bool) -> tuple[list[tuple[object, ...]], list[Track]]:
+    session = _story(incremental=incremental, look_ahead=look_ahead)
     results = [*_story_from(session, 0, LENGTH), *session.finish()]
     happened = {event.kind for result in results for event in result.events}
     assert happened >= {"born", "matched", "removed", "corrected", "renamed"}
@@ -408,18 +432,18 @@ def _whole_story(*, incremental: bool) -> tuple[list[tuple[object, ...]], list[T
     return [described(result) for result in results], session.tracks()
 
 
-@pytest.mark.parametrize("incremental", [False, True])
+@pytest.mark.parametrize(("incremental", "look_ahead"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("cut", range(LENGTH + 1))
-def test_a_session_cut_anywhere_continues_as_if_nothing_had_happened(cut, incremental, tmp_path):
+def test_a_session_cut_anywhere_continues_as_if_nothing_had_happened(cut, incremental, look_ahead, tmp_path):
     """The cut is after the person's wishes and before the frame: prompts and removals wait in the state."""
-    first, second = _story(incremental=incremental), _story(incremental=incremental)
+    first, second = (_story(incremental=incremental, look_ahead=look_ahead) for _ in range(2))
     before = _story_from(first, 0, cut)
     if 0 < cut < LENGTH:
         _intervene(first, cut)
     torch.save(first.state_dict(), tmp_path / "state.pt")
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     after = [*_story_from(second, cut, LENGTH), *second.finish()]
-    expected = _whole_story(incremental=incremental)
+    expected = _whole_story(incremental=incremental, look_ahead=look_ahead)
     assert ([described(result) for result in (*before, *after)], second.tracks()) == expected
 
 

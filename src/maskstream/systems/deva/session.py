@@ -77,6 +77,8 @@ class DevaSettings:
         min_score: detections below this score are ignored; those without a score are not.
         sure_score: detections below this score begin no object and draw none anew. They only say that one is still
             there, as in ByteTrack (Zhang et al., ECCV 2022): what moves stops for a while.
+        look_ahead: the first frames of a semi-online video wait until a detector that compares frames can compare them
+            with those that follow, as it does others with those before.
         fused: what an object that a detection confirms becomes: the "union" of both, as published, or the "detection"
             alone; see `merge`.
         temporal: "bidirectional" as published. Table 6 of the paper compares it with: "short-track", which begins its
@@ -95,6 +97,7 @@ class DevaSettings:
     part_threshold: float | None = None
     min_score: float = 0.0
     sure_score: float = 0.0
+    look_ahead: bool = False
     fused: Fused = "union"
     temporal: Temporal = "bidirectional"
 
@@ -123,7 +126,7 @@ class DevaSettings:
 
     @property
     def latency(self) -> int:
-        """How many frames later than its frame a result leaves."""
+        """How many frames later than its frame a result leaves, for a vote."""
         return self.voting_frames - 1 if self.schedule == "semi-online" else 0
 
 
@@ -136,12 +139,14 @@ class _Arrival:
         features: of it, for the propagator.
         proposals: what was found on it, or None where nobody looked.
         removals: objects to stop following before it.
+        force_key: detect on it though it may not be its turn.
     """
 
     frame: Frame
     features: Any
     proposals: Proposals | None = None
     removals: list[int] = field(default_factory=list)
+    force_key: bool = False
 
 
 class DevaSession:
@@ -177,11 +182,14 @@ class DevaSession:
         self._concepts = Concepts(categories, reads=open_vocabulary and detector is not None)
         self._size_hw = size_hw
         self._soft = soft
-        self.latency = self._settings.latency if detector else 0
+        looks_ahead = detector and self._settings.look_ahead and self._settings.schedule == "semi-online"
+        ahead = detector.context if detector and looks_ahead else 0
+        self.latency = self._settings.latency + ahead if detector else 0
         self._objects = ObjectTable()
         self._propagation = propagator.start()
         self._prompts = PromptQueue(size_hw, prompter)
         self._context: deque[Any] = deque(maxlen=detector.context if detector else 0)
+        self._opening: list[_Arrival] | None = [] if ahead else None  # the first frames, until enough follow
         self._held: list[_Arrival] = []
         self._removals: list[int] = []
         self._events: list[Event] = []
@@ -234,33 +242,63 @@ class DevaSession:
             InputError: the frame is of another size, or comes out of order.
         """
         check_arrival(frame, self._size_hw, self._last_index)
-        self._prompts.refuse_skipped(frame.index, [arrival.frame.index for arrival in self._held])
+        self._prompts.refuse_skipped(frame.index, [arrival.frame.index for arrival in self._waiting()])
         force_key |= self._concepts.begin_between(self._last_index, frame.index)
-        arrival = _Arrival(frame, self._propagator.encode(frame), removals=self._removals)
+        arrival = _Arrival(frame, self._propagator.encode(frame), removals=self._removals, force_key=force_key)
         self._removals = []
         self._last_index = frame.index
         if self._detector is None:
             return [self._segment(arrival, None)]
+        if self._opening is None:
+            return self._take(arrival)
+        self._opening.append(arrival)
+        return self._open() if len(self._opening) > self.latency else []
+
+    def _waiting(self) -> list[_Arrival]:
+        """Frames that came and have not left."""
+        return [*(self._opening or ()), *self._held]
+
+    def _open(self) -> list[FrameSegmentation]:
+        """Begin the video with all the frames that waited for it."""
+        assert self._detector is not None and self._opening is not None
+        opening, self._opening = self._opening, None
+        seen = self._detector.encode([arrival.frame for arrival in opening])
+        context = self._detector.context
+        return [
+            result
+            for n, arrival in enumerate(opening)
+            for result in self._take(arrival, ahead=seen[n + 1 : n + 1 + context][::-1])
+        ]
+
+    def _take(self, arrival: _Arrival, *, ahead: Sequence[Any] = ()) -> list[FrameSegmentation]:
+        """A frame in its turn.
+
+        Args:
+            arrival: the frame.
+            ahead: of the detector, features of those that follow, the nearest last.
+        """
         results = []
-        if force_key or self._since_key is None or self._since_key + 1 >= self._settings.detection_every:
+        if arrival.force_key or self._since_key is None or self._since_key + 1 >= self._settings.detection_every:
             results = self._let_go()
             self._since_key = 0
         else:
             self._since_key += 1
-        looks = self._since_key <= self.latency
-        arrival.proposals = self._look(arrival, segment=looks)
+        looks = self._since_key <= self._settings.latency
+        arrival.proposals = self._look(arrival, segment=looks, ahead=ahead)
         if self._settings.schedule == "online":
             detections = None if arrival.proposals is None else self._detections(arrival)
             return [self._segment(arrival, detections)]
         if not looks:
             return [*results, self._segment(arrival, None)]
         self._held.append(arrival)
-        if self._since_key == self.latency:
+        if self._since_key == self._settings.latency:
             results += self._vote(lone_stands=self._settings.voting_frames == 1)
         return results
 
     def finish(self) -> Iterator[FrameSegmentation]:
         """What is still held back."""
+        if self._opening:
+            yield from self._open()
         yield from self._let_go()
         self._prompts.refuse_leftover(self._last_index)
         self._concepts.refuse_leftover(self._last_index)
@@ -277,6 +315,7 @@ class DevaSession:
             "prompts": self._prompts.state_dict(),
             "concepts": self._concepts.state_dict(),
             "context": list(self._context),
+            "opening": None if self._opening is None else [_to_plain(arrival) for arrival in self._opening],
             "held": [_to_plain(arrival) for arrival in self._held],
             "removals": list(self._removals),
             "since_key": self._since_key,
@@ -294,7 +333,11 @@ class DevaSession:
         self._concepts.load_state_dict(state["concepts"])
         self._context.clear()
         self._context.extend(state["context"])
-        self._held = [_from_plain(plain, self._propagator) for plain in state["held"]]
+        opening, held = (
+            None if arrivals is None else [_from_plain(plain, self._propagator) for plain in arrivals]
+            for arrivals in (state["opening"], state["held"])
+        )
+        self._opening, self._held = opening, held or []
         self._removals = list(state["removals"])
         self._since_key = state["since_key"]
         self._merges = state["merges"]
@@ -324,7 +367,9 @@ class DevaSession:
 
     def _leaving(self) -> set[int]:
         """Objects that are to be removed on frames that came or are to come."""
-        return {i for removals in (self._removals, *(arrival.removals for arrival in self._held)) for i in removals}
+        return {
+            i for removals in (self._removals, *(arrival.removals for arrival in self._waiting())) for i in removals
+        }
 
     def _drop(self, track_ids: Sequence[int], kind: EventKind, reason: str) -> None:
         if track_ids:
@@ -362,7 +407,7 @@ class DevaSession:
 
     # ------------------------------------------------------------- detection
 
-    def _look(self, arrival: _Arrival, *, segment: bool) -> Proposals | None:
+    def _look(self, arrival: _Arrival, *, segment: bool, ahead: Sequence[Any]) -> Proposals | None:
         """What the detector proposes on a frame; its context is kept on every frame."""
         assert self._detector is not None
         if not segment and self._detector.context == 0:
@@ -374,17 +419,18 @@ class DevaSession:
             if self._settings.incremental:
                 _, probabilities = self._propagator.read(self._propagation, arrival.features, advance=False)
                 covered = most_probable(probabilities) > 0
-            proposals = self._found(arrival.frame, seen, covered)
+            context = ahead if len(ahead) > len(self._context) else list(self._context)
+            proposals = self._found(arrival.frame, seen, context, covered)
         self._context.append(seen)
         return proposals
 
-    def _found(self, frame: Frame, seen: Any, covered: Tensor | None) -> Proposals:
+    def _found(self, frame: Frame, seen: Any, context: Sequence[Any], covered: Tensor | None) -> Proposals:
         """What the detector finds of what it is asked for; nothing, unasked, where that is nothing."""
         assert self._detector is not None
         categories = self._concepts.on(frame.index)
         if categories is not None and not len(categories):
             return Proposals.none(frame.size_hw)
-        proposals = self._detector.segment(seen, context=list(self._context), categories=categories, exclude=covered)
+        proposals = self._detector.segment(seen, context=context, categories=categories, exclude=covered)
         return proposals.keep([s is None or s >= self._settings.min_score for s in proposals.scores])
 
     def _detections(self, arrival: _Arrival, key: _Arrival | None = None) -> Detections:
@@ -592,6 +638,7 @@ def _to_plain(arrival: _Arrival) -> StateDict:
         "timestamp": arrival.frame.timestamp,
         "image": torch.from_numpy(arrival.frame.image),
         "removals": list(arrival.removals),
+        "force_key": arrival.force_key,
         "proposals": None
         if proposals is None
         else {each.name: getattr(proposals, each.name) for each in fields(Proposals)},
@@ -601,4 +648,4 @@ def _to_plain(arrival: _Arrival) -> StateDict:
 def _from_plain(plain: StateDict, propagator: Propagator[Any, Any]) -> _Arrival:
     frame = Frame(plain["index"], plain["timestamp"], plain["image"].numpy())
     proposals = None if plain["proposals"] is None else Proposals(**plain["proposals"])
-    return _Arrival(frame, propagator.encode(frame), proposals, list(plain["removals"]))
+    return _Arrival(frame, propagator.encode(frame), proposals, list(plain["removals"]), plain["force_key"])
