@@ -182,7 +182,7 @@ class DevaSession:
         self._concepts = Concepts(categories, reads=open_vocabulary and detector is not None)
         self._size_hw = size_hw
         self._soft = soft
-        looks_ahead = detector and self._settings.look_ahead and self._settings.schedule == "semi-online"
+        looks_ahead = self._settings.look_ahead and self._settings.schedule == "semi-online"
         ahead = detector.context if detector and looks_ahead else 0
         self.latency = self._settings.latency + ahead if detector else 0
         self._objects = ObjectTable()
@@ -334,10 +334,9 @@ class DevaSession:
         self._context.clear()
         self._context.extend(state["context"])
         opening, held = (
-            None if arrivals is None else [_from_plain(plain, self._propagator) for plain in arrivals]
-            for arrivals in (state["opening"], state["held"])
+            [_from_plain(plain, self._propagator) for plain in state[k] or ()] for k in ("opening", "held")
         )
-        self._opening, self._held = opening, held or []
+        self._opening, self._held = None if state["opening"] is None else opening, held
         self._removals = list(state["removals"])
         self._since_key = state["since_key"]
         self._merges = state["merges"]
