@@ -45,7 +45,7 @@ def load(
     model: str = "deva",
     *,
     segmenter: str = "motion-small",
-    propagator: str = "flow",
+    propagator: str = "flow+propagate-small",
     prompter: str = "click-small",
     exact: bool = False,
     dtype: str = "auto",
@@ -82,9 +82,9 @@ def load(
         segmenter: what finds objects by itself: "motion-small" (independently moving objects; in the package), "motion"
             (the same without weights), the folder of a trained motion network, or a model of `transformers`; see
             `segmenters.loading.load_segmenter`.
-        propagator: what carries masks between frames: "flow" (optical flow; no weights), or the path of a trained
-            network: the authors' file, ``DEVA-propagation.pth``, XMem's, ``XMem.pth``, or a folder of ours; or "flow+"
-            and a network, which then advises optical flow: outlines are flow's.
+        propagator: what carries masks between frames: "flow" (optical flow; no weights), or a trained network:
+            "propagate-small" (in the package), the authors' file, ``DEVA-propagation.pth``, XMem's, ``XMem.pth``, or a
+            folder of ours; or "flow+" and a network, which then advises optical flow: outlines are flow's.
         prompter: what turns boxes, clicks and scribbles into masks: "click-small" (in the package), "grabcut" (no
             weights), the folder of a trained click network, or SAM or SAM 2, a folder or a name on the hub.
         exact: run a trained propagator as published; otherwise it looks only around where objects are, which is faster.
@@ -461,7 +461,7 @@ def load_propagator(
         load_checkpoint(path),
         mode="exact" if exact else "fast",
         policy=MemoryPolicy(every=memory_every),
-        size=own_size if advised else size or own_size,
+        size=min(own_size, size or own_size) if advised else size or own_size,
         precision=cast("Precision", dtype),
         mirror=flip,
     )

@@ -18,7 +18,7 @@ from tests.engine.batch_parts import all_files, write_clips
 from .conftest import Run
 from .processes import started
 
-SIZE = ("--size", 64)
+QUICK = ("--size", 64, "--propagator", "flow")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def finished(run: Run, clips: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Two workers did all that can be done: the folder, and what was said."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "prompts.json").write_text(json.dumps({"a": {"box": ["0:1:5,5,60,50"]}}))
-    done = run("batch", clips, "-o", folder / "out", "--workers", 2, *SIZE, "--prompts", folder / "prompts.json")
+    done = run("batch", clips, "-o", folder / "out", "--workers", 2, *QUICK, "--prompts", folder / "prompts.json")
     assert done.returncode == 1
     return folder / "out", done.stdout, done.stderr
 
@@ -58,18 +58,18 @@ def test_progress_is_plain_lines_when_not_on_a_terminal(finished):
 def test_every_video_gets_what_segment_writes_for_it(call, finished, clips, tmp_path, name):
     (path,) = clips.rglob(f"{name}.mp4")
     words = ["--box", "0:1:5,5,60,50"] if name == "a" else []
-    assert call("segment", path, "-o", tmp_path / "out", *SIZE, *words, "--quiet").returncode == 0
+    assert call("segment", path, "-o", tmp_path / "out", *QUICK, *words, "--quiet").returncode == 0
     assert all_files(finished[0] / "videos" / name) == all_files(tmp_path / "out")
 
 
 def test_a_dry_run_estimates_and_writes_nothing(call, clips, tmp_path):
-    done = call("batch", clips, "-o", tmp_path / "out", *SIZE, "--dry-run", "--workers", 2)
+    done = call("batch", clips, "-o", tmp_path / "out", *QUICK, "--dry-run", "--workers", 2)
     assert done.returncode == 0, done.stderr
     assert "4 videos to do, about 27 frames" in done.stdout
     assert "cannot be read: text" in done.stdout
     assert "2 workers" in done.stdout
     assert not (tmp_path / "out").exists()
-    told = json.loads(call("batch", clips, "-o", tmp_path / "out", *SIZE, "--dry-run", "--json").stdout)
+    told = json.loads(call("batch", clips, "-o", tmp_path / "out", *QUICK, "--dry-run", "--json").stdout)
     assert told["videos"] == 4
     assert told["frames"] == 27
     assert told["unreadable"] == ["text"]
@@ -114,7 +114,7 @@ def test_another_command_into_the_folder_is_refused(call, finished, clips):
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_does_the_rest(run, call, clips, tmp_path):
     many = tmp_path / "clips"
     write_clips(many, [f"v{n}.mp4" for n in range(8)], frames=20)
-    words = [str(word) for word in ("batch", many, "-o", tmp_path / "out", "--workers", 1, *SIZE)]
+    words = [str(word) for word in ("batch", many, "-o", tmp_path / "out", "--workers", 1, *QUICK)]
     process = started([sys.executable, "-m", "maskstream", *words])
     waited = time.monotonic()
     journal = tmp_path / "out" / "journal.jsonl"
@@ -132,7 +132,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_does_the_rest(run, c
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["videos"], told["earlier"], told["failed"]) == (8, noted, {})
-    assert call("segment", many / "v5.mp4", "-o", tmp_path / "alone", *SIZE, "--quiet").returncode == 0
+    assert call("segment", many / "v5.mp4", "-o", tmp_path / "alone", *QUICK, "--quiet").returncode == 0
     assert all_files(tmp_path / "out" / "videos" / "v5") == all_files(tmp_path / "alone")
 
 
@@ -141,7 +141,7 @@ def test_kill_9_of_the_command_ends_its_workers_and_the_same_command_does_the_re
     psutil = pytest.importorskip("psutil")
     many = tmp_path / "clips"
     write_clips(many, [f"v{n}.mp4" for n in range(4)], frames=30)
-    words = [str(word) for word in ("batch", many, "-o", tmp_path / "out", "--workers", 2, *SIZE)]
+    words = [str(word) for word in ("batch", many, "-o", tmp_path / "out", "--workers", 2, *QUICK)]
     process = subprocess.Popen([sys.executable, "-m", "maskstream", *words], stderr=subprocess.DEVNULL)
     waited = time.monotonic()
     while not list((tmp_path / "out" / "videos").glob("v*")):
@@ -168,7 +168,7 @@ def test_a_film_in_pieces_goes_on_after_kill_9_in_the_middle_of_one(run, tmp_pat
         for seed in (0, 3):
             for frame, _ in render_sample(frames=120, size_hw=SIZE_HW, objects=2, seed=seed):
                 writer.write(frame.image, frame.timestamp + 5 * (seed > 0))
-    words = ["batch", films, "--split", "cuts", "--workers", 2, *SIZE]
+    words = ["batch", films, "--split", "cuts", "--workers", 2, *QUICK]
     whole = run(*words, "-o", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     command = [sys.executable, "-m", "maskstream", *map(str, words), "-o", str(tmp_path / "cut")]

@@ -76,7 +76,7 @@ def test_truth_predicted_scores_one_hundred_in_every_layout(call: Run, rendered,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", Task, ids=lambda task: task.value)
-def test_the_model_without_weights_runs_on_every_task(call: Run, rendered, tmp_path: Path, task: Task) -> None:
+def test_the_default_model_runs_on_every_task(call: Run, rendered, tmp_path: Path, task: Task) -> None:
     root = rendered(task)
     agnostic = ["--label-space", "object"] if task in (Task.VIS, Task.VPS, Task.VSS) else []
     blind = ["--blind"] if task is Task.REFVOS else []

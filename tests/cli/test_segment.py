@@ -315,6 +315,8 @@ def command(clip: Path, output: Path) -> list[object]:
         first,
         "--box",
         "150:9:20,20,60,60",
+        "--propagator",
+        "flow",
     ]
 
 

@@ -38,7 +38,7 @@ def test_what_is_named_is_found_and_keeps_its_name(call, clip, models, tmp_path,
     assert [category["name"] for category in tracks["categories"]] == ["cat", "dog"]
     written = json.loads((tmp_path / "out" / "run.json").read_text())
     assert written["options"]["task"] == "vps"
-    assert {key.split("/")[0] for key in written["weights"]} == {"segmenter", "prompter"}  # which is the package's
+    assert {key.split("/")[0] for key in written["weights"]} == {"segmenter", "propagator", "prompter"}
     for part in name.split("+"):
         digests = {key.rpartition("/")[2] for key in written["weights"] if f"/{Path(part).name}/" in key}
         assert digests == {file.name for file in Path(part).iterdir() if file.suffix in (".json", ".safetensors")}

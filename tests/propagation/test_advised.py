@@ -13,16 +13,16 @@ from maskstream.types import InputError, resize_masks
 from .clips import Clip
 from .golden import hashed_network
 from .test_averaged import run
-from .test_network import TINY
+from .test_network import TINY, TINY_GUIDED
 from .test_network_propagator import OFTEN
 
 SIZE = (48, 80)
 SCENE = Clip(SIZE, 9, OFTEN)
 
 
-@pytest.fixture(scope="module")
-def parts():
-    network = NetworkPropagator(hashed_network(TINY), size=32, policy=OFTEN)
+@pytest.fixture(scope="module", params=[TINY, TINY_GUIDED], ids=["deva", "guided"])
+def parts(request):
+    network = NetworkPropagator(hashed_network(request.param), size=32, policy=OFTEN)
     return FlowPropagator(size=48), network
 
 
@@ -63,8 +63,9 @@ def test_aligned_masks_are_advised_too(parts):
     flow, network = parts
     advised, masks = AdvisedPropagator(*parts), SCENE.masks(0, (1, 2)).float()
     source, target = (advised.encode(SCENE.frame(index)) for index in (0, 3))
-    advice = network.align(source[1], resize_masks(masks, network.size_hw(source[1])), target[1])
-    expected = flow.align(source[0], masks, target[0], advice=resize_masks(advice, SIZE))
+    pixels, pixels_there = source.network.result(), target.network.result()
+    advice = network.align(pixels, resize_masks(masks, network.size_hw(pixels)), pixels_there)
+    expected = flow.align(source.flow, masks, target.flow, advice=resize_masks(advice, SIZE))
     torch.testing.assert_close(advised.align(source, masks, target), expected)
 
 
@@ -89,3 +90,15 @@ def test_masks_that_correct_a_network_are_of_its_objects(parts):
         network.corrected(state, found[1:2])
     corrected = network.corrected(state, torch.zeros_like(found[1:]))
     assert not corrected.last_masks_nhw.any() and corrected.object_ids == state.object_ids
+
+
+def test_what_goes_wrong_beside_flow_is_told_by_whoever_asks(parts):
+    flow, network = parts
+    advised = AdvisedPropagator(flow, NetworkPropagator(network.network, size=32, policy=OFTEN))
+    state, _ = run(advised, 1)
+    other = advised.encode(Clip((80, 48), 3, OFTEN).frame(0))
+    with pytest.raises(InputError, match="frames must be of one size"):
+        advised.read(state, other)
+    _, (found,) = run(advised, 1, state=state, start=2)
+    _, (expected,) = run(AdvisedPropagator(*parts), 1, state=state, start=2)
+    assert torch.equal(found, expected)

@@ -1,6 +1,8 @@
 """Weights of the propagation network in and out: the authors' files, our folders, and what is wrong with others."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -318,3 +320,13 @@ def test_a_config_that_makes_no_sense_is_named(tmp_path, change, message):
     edit_config(tmp_path, lambda config: config.update(change))
     with pytest.raises(InputError, match=message):
         from_pretrained(tmp_path)
+
+
+def test_a_network_is_loaded_without_the_compiler_of_pytorch(tmp_path):
+    save_pretrained(hashed_network(TINY), tmp_path)
+    code = (
+        "import sys; from maskstream.propagation.network import load_checkpoint; "
+        f"load_checkpoint({str(tmp_path)!r}); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "False\n", "PyTorch loads its compiler: a second that a command waits for"

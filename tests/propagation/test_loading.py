@@ -45,13 +45,22 @@ def test_it_is_fast_unless_it_has_to_be_exact(folder, options, mode):
     assert model.propagator.mode == mode
 
 
-def test_a_network_after_flow_advises_it(folder):
-    model = maskstream.load(propagator=f"flow+{folder}", size=96)
+def test_a_network_of_the_package_advises_flow_unless_something_else_is_asked_for():
+    model = maskstream.load()
     assert isinstance(model, Deva)
     assert isinstance(model.propagator, AdvisedPropagator)
-    flow, network = model.propagator.propagators
-    assert isinstance(flow, FlowPropagator) and flow.size == 96
-    assert isinstance(network, NetworkPropagator) and network.size == 480
+    assert model.propagator.flow.size == 480 and model.propagator.network.size == 288
+    alone = maskstream.load(propagator="flow")
+    assert isinstance(alone, Deva) and isinstance(alone.propagator, FlowPropagator)
+
+
+def test_a_network_after_flow_advises_it(folder):
+    for size, looked_at in ((96, 96), (720, 480), (None, 480)):
+        model = maskstream.load(propagator=f"flow+{folder}", size=size)
+        assert isinstance(model, Deva)
+        assert isinstance(model.propagator, AdvisedPropagator)
+        assert model.propagator.flow.size == (size or 480)
+        assert model.propagator.network.size == looked_at
     with pytest.raises(InputError, match="flip is for trained propagators alone"):
         maskstream.load(propagator=f"flow+{folder}", flip=True)
 

@@ -161,7 +161,7 @@ def test_without_a_video_the_state_says_so_and_what_can_be_done(page: TestClient
         "text": False,
         "find": True,
         "prompter": "click-small",
-        "propagator": "flow",
+        "propagator": "flow+propagate-small",
         "segmenter": "motion-small",
     }
     formats = {one["name"]: one for one in state["formats"]}

@@ -98,8 +98,8 @@ Propagator: TypeAlias = Annotated[
     str,
     typer.Option(
         "--propagator",
-        help="What carries masks onward: flow, a trained network by name or path (DEVA-propagation.pth, or a folder), "
-        "or flow+NETWORK, which then advises flow.",
+        help="What carries masks onward: flow (optical flow), a trained network by name or path "
+        "(DEVA-propagation.pth, or a folder), or flow+NETWORK, which then advises flow.",
         rich_help_panel=_MODEL,
     ),
 ]

@@ -67,7 +67,7 @@ def predict(
     ] = None,
     model: Model = "deva",
     segmenter: Segmenter = "motion-small",
-    propagator: Propagator = "flow",
+    propagator: Propagator = "flow+propagate-small",
     prompter: Prompter = "click-small",
     exact: Exact = False,
     dtype: Dtype = "auto",

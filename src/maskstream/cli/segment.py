@@ -117,7 +117,7 @@ def segment(
     ] = None,
     model: Model = "deva",
     segmenter: Segmenter = "motion-small",
-    propagator: Propagator = "flow",
+    propagator: Propagator = "flow+propagate-small",
     prompter: Prompter = "click-small",
     exact: Exact = False,
     dtype: Dtype = "auto",

@@ -43,7 +43,7 @@ def stabilize(
         Path | None, typer.Option("-o", "--output", help="Output folder.  [default: out/NAME]", show_default=False)
     ] = None,
     fps: Annotated[float | None, typer.Option(min=0.01, help="Frame rate of a folder of images.")] = None,
-    propagator: Propagator = "flow",
+    propagator: Propagator = "flow+propagate-small",
     exact: Exact = False,
     dtype: Dtype = "auto",
     schedule: Schedule = "semi-online",

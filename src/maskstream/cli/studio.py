@@ -59,7 +59,7 @@ def studio(
         bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.", rich_help_panel=_WHO)
     ] = True,
     segmenter: Segmenter = "motion-small",
-    propagator: Propagator = "flow",
+    propagator: Propagator = "flow+propagate-small",
     prompter: Prompter = "click-small",
     debug: Debug = False,
 ) -> None:

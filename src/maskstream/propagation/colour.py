@@ -178,9 +178,16 @@ def _cells(values_hw: ByteArray, side: int) -> IntArray:
     return found
 
 
-def _memory_bin(lab_hwc: ByteArray) -> IntArray:
-    axes = tuple((np.arange(256) * count // 256)[lab_hwc[..., n]] for n, count in enumerate(_MEMORY_BINS))
-    return np.asarray(np.ravel_multi_index(axes, _MEMORY_BINS))
+def _memory_bin(lab_hwc: ByteArray) -> NDArray[np.int32]:
+    # Of each value its part of the index: tables are quicker than to divide and multiply every pixel.
+    steps = (_MEMORY_BINS[1] * _MEMORY_BINS[2], _MEMORY_BINS[2], 1)
+    lightness, a, b = (
+        (np.arange(256) * count // 256 * step).astype(np.int32)[lab_hwc[..., n]]
+        for n, (count, step) in enumerate(zip(_MEMORY_BINS, steps, strict=True))
+    )
+    lightness += a
+    lightness += b
+    return lightness
 
 
 def _smooth(histogram: FloatArray) -> FloatArray:

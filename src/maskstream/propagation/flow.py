@@ -64,6 +64,15 @@ class FlowState:
     reads: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Contact:
+    """Earlier frames, seen from the present one; see `FlowState`."""
+
+    last: Reference = field(repr=False)
+    recent: Reference | None = field(repr=False)
+    prompted: tuple[Reference, ...] = field(repr=False)
+
+
 class FlowPropagator:
     """A `Propagator` that follows objects by dense optical flow; deterministic, on the CPU.
 
@@ -95,8 +104,27 @@ class FlowPropagator:
         """The internal resolution of a frame."""
         return features.size_hw
 
+    def contact(self, state: FlowState, features: FlowFeatures) -> Contact | None:
+        """What `read` begins with: flow from a new frame to those of the state; None while nothing is followed.
+
+        Raises:
+            InputError: the frame is of another size than the last.
+        """
+        if not state.object_ids or state.last is None:
+            return None
+        _check_size(features, state.last)
+        last = step(state.last, features)
+        recent = None if state.recent is None else follow(state.recent, last, features)
+        return Contact(last, recent, tuple(follow(reference, last, features) for reference in state.prompted))
+
     def read(
-        self, state: FlowState, features: FlowFeatures, *, advance: bool = True, advice: Tensor | None = None
+        self,
+        state: FlowState,
+        features: FlowFeatures,
+        *,
+        advance: bool = True,
+        advice: Tensor | None = None,
+        contact: Contact | None = None,
     ) -> tuple[FlowState, Tensor]:
         """Find the objects on a new frame.
 
@@ -105,6 +133,7 @@ class FlowPropagator:
             features: of the frame.
             advance: see there.
             advice: ``float32[1 + N, h, w]``, what another propagator finds; it is heard, but not believed.
+            contact: of the state and the frame, if whoever asks has it already.
 
         Returns:
             The state and ``float32[1 + N, h, w]`` probabilities, background first, summing to one.
@@ -112,14 +141,12 @@ class FlowPropagator:
         Raises:
             InputError: the frame is of another size than the last.
         """
-        if not state.object_ids or state.last is None:
+        contact = contact or self.contact(state, features)
+        if contact is None:
             return state, torch.ones((1, *features.size_hw))
-        _check_size(features, state.last)
-        last = step(state.last, features)
-        recent = None if state.recent is None else follow(state.recent, last, features)
-        prompted = tuple(follow(reference, last, features) for reference in state.prompted)
+        last, recent, prompted = contact.last, contact.recent, contact.prompted
         own = [last] if recent is None else [last, recent]
-        for n in _out_of_sight(state.last):
+        for n in _out_of_sight(last):
             own, prompted = _search(n, own, prompted, features)
         found = _look(own, prompted, features, state.colours, advice)
         probabilities = _without_strangers(found, features, state.colours)

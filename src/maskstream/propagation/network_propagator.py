@@ -537,11 +537,12 @@ def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def _computes_bf16(device: torch.device) -> bool:
-    """Whether bf16 is faster: on processors it takes matrix units; vector instructions alone are slower than fp32."""
+    """Whether bf16 is faster: on processors it takes instructions for it; where it is emulated, it is slower."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return device.type == "cpu" and supported is not None and bool(supported())
+    # Private, but there is no public way to ask.
+    supported = (getattr(torch.cpu, name, bool) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return device.type == "cpu" and any(ask() for ask in supported)
 
 
 def _compiled(network: PropagationNetwork) -> PropagationNetwork:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeAlias, TypeVar, cast
 
 import cv2
@@ -346,6 +347,8 @@ def _reduced(picture: ByteArray, size_wh: tuple[int, int]) -> FloatArray:
     return np.asarray(cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
+@lru_cache(maxsize=4)
 def _grid(size_hw: tuple[int, int]) -> FloatArray:
-    """``float32[h, w, 2]``, the column and row of each pixel."""
-    return np.stack(np.meshgrid(np.arange(size_hw[1]), np.arange(size_hw[0])), axis=-1).astype(np.float32)
+    """``float32[h, w, 2]``, the column and row of each pixel. The next caller gets the same array."""
+    columns_rows = np.meshgrid(np.arange(size_hw[1], dtype=np.float32), np.arange(size_hw[0], dtype=np.float32))
+    return np.stack(columns_rows, axis=-1)

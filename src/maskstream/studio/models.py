@@ -33,7 +33,7 @@ class ModelNames:
     """
 
     segmenter: str = "motion-small"
-    propagator: str = "flow"
+    propagator: str = "flow+propagate-small"
     prompter: str = "click-small"
 
 

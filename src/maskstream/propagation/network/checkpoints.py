@@ -11,13 +11,15 @@ way in checks names, shapes and values, and says what is wrong and what to do. N
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from maskstream.files import atomic_path, write_text_atomic
 from maskstream.formats.json_files import Json, read_json
@@ -128,8 +130,17 @@ def from_pretrained(folder: Path | str) -> PropagationNetwork:
 
 def _blank(config: NetworkConfig) -> PropagationNetwork:
     """The network without memory for its weights, which come from a file."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NothingDrawn():
         return PropagationNetwork(config).eval()
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Weights without memory are not drawn at random: PyTorch would load its compiler, for a second, to do nothing."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 def _fill(network: PropagationNetwork, tensors: Mapping[str, Tensor], path: Path) -> None:
