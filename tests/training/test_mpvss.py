@@ -56,6 +56,17 @@ def test_only_the_motion_module_and_the_heads_learn(core):
     assert any("mask_embedder" in name for name in changed) and any("motion.encoder" in name for name in changed)
 
 
+def test_statistics_move_as_the_authors_program_moves_them_where_that_is_wanted(core):
+    made = recipe(core, "model.frozen_eval=false")
+    learner = build_mpvss_learner(made)
+    assert learner.network.core.training and not learner.train(False).network.core.training
+    before = {name: tensor.clone() for name, tensor in learner.train().state_dict().items()}
+    steps(learner, batch(made), 1)
+    changed = {name for name, tensor in learner.state_dict().items() if not torch.equal(tensor, before[name])}
+    frozen = {name for name in changed if not any(p in name for p in ("motion.", "class_predictor", "mask_embedder"))}
+    assert frozen and all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in frozen)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

@@ -45,10 +45,14 @@ class MpvssLearner(nn.Module):
         network: with a motion module.
         points: see `SetCriterion`.
         validation: on what `validate` measures.
+        frozen_eval: see `ModelRecipe`.
     """
 
-    def __init__(self, network: MpvssNetwork, *, points: int, validation: ValidateRecipe) -> None:
+    def __init__(
+        self, network: MpvssNetwork, *, points: int, validation: ValidateRecipe, frozen_eval: bool = True
+    ) -> None:
         super().__init__()
+        self._frozen_eval = frozen_eval
         self.network = network
         self.criterion = SetCriterion(points=points)
         self.validation = validation
@@ -57,9 +61,9 @@ class MpvssLearner(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> MpvssLearner:
-        """The frozen parts stay as they are: their statistics do not move, and no path is dropped."""
+        """The frozen parts are as in use, unless that is not wanted."""
         super().train(mode)
-        self.network.core.train(False)
+        self.network.core.train(mode and not self._frozen_eval)
         return self
 
     def forward(self, batch: TubeBatch, *, iteration: int, seed: int) -> dict[str, Tensor]:

@@ -52,6 +52,8 @@ class ModelRecipe:
         size: of the propagation network, or "tiny", "r50" or "swin-t" of the query core; None: that of the weights it
             starts from. Of "mpvss" and "flow" that of the motion module: "tiny", otherwise as published.
         frozen_normalisation: keep the statistics of batch normalisation as they are, as published.
+        frozen_eval: of "mpvss": what does not learn is as it is in use. False is what the authors' program does:
+            statistics of batch normalisation move all the same, and paths of Swin are dropped.
         init: folder or file of weights to start from.
         image_backbone: file of ImageNet weights to start the pixel encoder from, of a ResNet-50 as torchvision names
             them; for the query core a folder or a name of the hub, of the same kind of backbone, and only without init.
@@ -74,6 +76,7 @@ class ModelRecipe:
     ] = "propagation"
     size: Literal["small", "deva", "xmem", "tiny", "r50", "swin-t"] | None = "deva"
     frozen_normalisation: bool = True
+    frozen_eval: bool = True
     init: str | None = None
     image_backbone: str | None = None
     mask_backbone: str | None = None

@@ -382,7 +382,12 @@ def build_mpvss_learner(recipe: Recipe) -> MpvssLearner:
         )
     if model.flow_encoder is not None:
         take_flow(Path(model.flow_encoder), motion)
-    return MpvssLearner(MpvssNetwork(core, motion), points=recipe.task.points, validation=recipe.validate)
+    return MpvssLearner(
+        MpvssNetwork(core, motion),
+        points=recipe.task.points,
+        validation=recipe.validate,
+        frozen_eval=model.frozen_eval,
+    )
 
 
 def build_flow_learner(recipe: Recipe) -> FlowLearner:
