@@ -22,6 +22,9 @@ Adaptive key frames, on the same videos and on those of level hard, which have c
 multiplied by one number, so that there are as many key frames as with a fixed interval, at most two intervals apart;
 only pictures decide it.
 
+Rendered scenes have true flow: of pixels, the same for all queries, and of objects, one for each query. What the second
+is above the first, on these videos, is what can be expected of query flow above pixel flow.
+
 ``--speed``: Swin-T with random weights on 480p, a key frame every 5 frames, against every frame by itself, ours and
 that of `transformers`. All take turns in one process. Ends with exit code 1 below 2.2 and 3 times.
 
@@ -50,9 +53,10 @@ from maskstream.mask2former.network import with_classes
 from maskstream.metrics import SemanticQuality, VideoConsistency
 from maskstream.pretrained import Pixels
 from maskstream.shipped import weights_of
-from maskstream.synthetic.scene import WORLD
-from maskstream.synthetic.videos import synthetic_videos
-from maskstream.synthetic.world import LEVELS, Level
+from maskstream.synthetic.render import render
+from maskstream.synthetic.scene import WORLD, Scene
+from maskstream.synthetic.videos import video_seed
+from maskstream.synthetic.world import LEVELS, Level, make_scene
 from maskstream.systems.mpvss import KeySettings, Motion, Mpvss, MpvssNetwork, MpvssSettings, load_mpvss
 from maskstream.systems.mpvss.cost import cost
 from maskstream.systems.mpvss.keys import KeyPolicy
@@ -60,12 +64,16 @@ from maskstream.systems.mpvss.network import motion_config
 from maskstream.systems.mpvss.session import Carrying
 from maskstream.types import Frame, FrameAnnotation, Task
 from study import Journal, Scores, gaps, judged, trained, with_interval
+from true_flow import TrueFlowSession, Whose
 
 SEED = 3_000_017
 """Of the first video; neither training nor its validation has it."""
 
 SIZE, FRAMES = (128, 224), 40
 INTERVALS = (2, 5, 10)
+TOLD = {"mIoU": "mIoU", "mVC": "mVC8"}
+"""Metrics of quality, and what tables call them."""
+
 RESULTS = Path(__file__).parent / "results" / "mpvss.md"
 SCORES = RESULTS.with_suffix(".jsonl")
 
@@ -89,24 +97,31 @@ class Way:
         trained: which network; None: the core that all begin from.
         carrying: see `Carrying`; None: every frame is a key frame.
         paper: mIoU in the paper's tables, by table; Swin-T, but for Table 2.
+        whose: true flow carries masks instead.
     """
 
     label: str
     trained: str | None
     carrying: Carrying | None
     paper: Mapping[str, float] = field(default_factory=dict, compare=False)
+    whose: Whose | None = None
 
 
 EVERY_FRAME = Way("every frame by itself", None, None, {"3": 41.2, "2": 83.3})
+OWN_HEADS = Way("every frame by itself, heads of MPVSS", "fused", None)
 COPIES = Way("copies", None, "copy", {"3": 37.5})
 OPTICAL = Way("optical flow without weights", None, "flow")
+TRUE_OF_PIXELS = Way("true flow of pixels", None, "copy", whose="pixels")
+TRUE_OF_OBJECTS = Way("true flow of objects", None, "copy", whose="objects")
 PIXEL = Way("pixel flow, learned", "pixel", "motion", {"3": 38.4, "H": 79.6})
 MPVSS = Way("query-based flow (MPVSS)", "fused", "motion", {"3": 39.9, "H": 80.7, "2": 81.7})
 
 WAYS = (
     EVERY_FRAME,
-    Way("every frame by itself, heads of MPVSS", "fused", None),
+    OWN_HEADS,
     COPIES,
+    TRUE_OF_PIXELS,
+    TRUE_OF_OBJECTS,
     OPTICAL,
     Way("optical flow without weights, both directions", None, "bidirectional"),
     Way("optical flow without weights, DFF", None, "dff"),
@@ -136,6 +151,7 @@ class Film:
     """A video with its truth."""
 
     name: str
+    scene: Scene
     frames: list[Frame]
     truth: list[FrameAnnotation]
 
@@ -144,11 +160,11 @@ class Film:
 def films(count: int, level: Level) -> list[Film]:
     """Rendered videos."""
     found = []
-    for video in synthetic_videos(level=level, seed=SEED, videos=count, frames=FRAMES, size_hw=SIZE):
-        read = video.read_image
-        assert read is not None
-        frames = [Frame(n, n / 24, read(n)) for n in range(FRAMES)]
-        found.append(Film(video.name, frames, [video.annotation(n) for n in range(FRAMES)]))
+    for number in range(count):
+        scene = make_scene(level=level, seed=video_seed(SEED, number), frames=FRAMES, aspect=SIZE[1] / SIZE[0])
+        drawn = list(render(scene, SIZE, motion=False))
+        frames = [Frame(n, n / 24, one.frame.image) for n, one in enumerate(drawn)]
+        found.append(Film(f"{number}", scene, frames, [one.annotation for one in drawn]))
     return found
 
 
@@ -182,7 +198,10 @@ def measure(weights: str, way: Way, keys: KeySettings, videos: Sequence[Film]) -
     times = []
     for film in videos:
         began = time.process_time()
-        session = system.start(Task.VSS, size_hw=SIZE, categories=WORLD)
+        if way.whose is None:
+            session = system.start(Task.VSS, size_hw=SIZE, categories=WORLD)
+        else:
+            session = TrueFlowSession(system, film.scene, size_hw=SIZE, whose=way.whose)
         results = [*(result for frame in film.frames for result in session.step(frame)), *session.finish()]
         times.append(1000 * (time.process_time() - began) / FRAMES)
         for metric in (quality, consistency):
@@ -239,7 +258,7 @@ def everything(options: argparse.Namespace) -> Found:
 
                     begun = options.flow is not None and (way.trained == "pixel" or "refined")
                     made = None if way.trained is None else (seed, options.steps, begun)
-                    key = (way.trained, way.carrying, own, made, options.core, options.videos, level)
+                    key = (way.trained, way.whose or way.carrying, own, made, options.core, options.videos, level)
                     scores = journal.scores(key, measured)
                     found.setdefault((way, interval, fixed, level), []).append(scores)
                     told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
@@ -250,14 +269,12 @@ def everything(options: argparse.Namespace) -> Found:
 
 def quality_table(found: Found, level: Level) -> list[str]:
     """mIoU and mVC8 of every way."""
-    columns = [f"{metric}, every {n}" for metric in ("mIoU", "mVC8") for n in INTERVALS]
+    columns = [f"{told}, every {n}" for told in TOLD.values() for n in INTERVALS]
     lines = [f"| masks | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for way in WAYS:
         if (way, INTERVALS[0], True, level) in found:
             cells = [
-                with_interval([s[metric] for s in found[way, n, True, level]])
-                for metric in ("mIoU", "mVC")
-                for n in INTERVALS
+                with_interval([s[metric] for s in found[way, n, True, level]]) for metric in TOLD for n in INTERVALS
             ]
             lines.append(f"| {way.label} | {' | '.join(cells)} |")
     return lines
@@ -268,7 +285,7 @@ def cost_table(found: Found, level: Level) -> list[str]:
     columns = [f"{metric}, every {n}" for metric in ("GMAC", "ms") for n in INTERVALS]
     lines = [f"| masks | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for way in WAYS:
-        if (way, INTERVALS[0], True, level) in found:
+        if (way, INTERVALS[0], True, level) in found and way.whose is None:
             of = {n: found[way, n, True, level] for n in INTERVALS}
             macs = [f"{of[n][0]['GMAC']:.2f}" for n in INTERVALS]
             times = [f"{median(s['ms'] for s in of[n]):.0f}" for n in INTERVALS]
@@ -312,14 +329,20 @@ def verdicts(found: Found, level: Level) -> list[str]:
                     f"* Table {table}, {second.label} − {first.label}: {with_interval(difference)} (paper "
                     f"{published:+.1f}), {judged(difference, published)}"
                 )
-    if (MPVSS, 5, True, level) in found:
-        for other in (one for one in (COPIES, OPTICAL, PIXEL) if (one, 5, True, level) in found):
+    compared = [
+        ("mIoU", TRUE_OF_OBJECTS, TRUE_OF_PIXELS),
+        *(("mIoU", MPVSS, other) for other in (PIXEL, OPTICAL, COPIES)),
+        ("mVC", TRUE_OF_OBJECTS, EVERY_FRAME),
+        ("mVC", MPVSS, OWN_HEADS),
+    ]
+    for metric, one, other in compared:
+        if (one, 5, True, level) in found and (other, 5, True, level) in found:
             each = [
-                with_interval(gaps(found[other, n, True, level], found[MPVSS, n, True, level], "mIoU"))
+                f"{with_interval(gaps(found[other, n, True, level], found[one, n, True, level], metric))} (every {n})"
                 for n in INTERVALS
             ]
-            told = ", ".join(f"{value} (every {n})" for value, n in zip(each, INTERVALS, strict=True))
-            lines.append(f"* mIoU, {MPVSS.label} − {other.label}: {told}")
+            lines.append(f"* {TOLD[metric]}, {one.label} − {other.label}: {', '.join(each)}")
+    if (MPVSS, 5, True, level) in found:
         difference = gaps(found[EVERY_FRAME, 5, True, level], found[MPVSS, 5, True, level], "mVC")
         lines.append(
             f"* mVC8, every 5, {MPVSS.label} − {EVERY_FRAME.label}: {with_interval(difference)} (paper +1.4), "
